@@ -1,0 +1,79 @@
+"""Open and close the group of ranks; who I am in it. The only file that knows a backend."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ..errors import PeerLost
+
+TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass
+class Meter:
+    """What communication cost so far. On CUDA, `waited` is the time that the CPU waited, not the stream."""
+
+    waited: float = 0.0
+    sent: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """All ranks of a pool, as one of them sees it. `handle` is None for a world of one, which never communicates."""
+
+    rank: int
+    size: int
+    device: torch.device
+    handle: dist.ProcessGroup | None = None
+    meter: Meter = field(default_factory=Meter)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting, and name a broken collective as what it is."""
+        began = time.perf_counter()
+        try:
+            yield
+        except RuntimeError as error:
+            raise PeerLost(f"rank {self.rank} lost its peers: {str(error).splitlines()[0]}") from error
+        finally:
+            self.meter.waited += time.perf_counter() - began
+
+
+def open_group(rank: int, size: int, device: torch.device, *, host: str, port: int, name: str) -> Group:
+    """Meet the other ranks at the host's store and return the group, after one small collective of all of them.
+
+    `name` keeps generations of ranks at one store apart.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size == 1:
+        return Group(rank, size, device)
+    if host == "127.0.0.1" and sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks the host name up, which containers often lack
+    store = dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=TIMEOUT))
+    dist.init_process_group(
+        dist.get_default_backend_for_device(device),
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=TIMEOUT,
+        device_id=device if device.type == "cuda" else None,
+    )
+    group = Group(rank, size, device, dist.group.WORLD)
+    with group.waiting():
+        dist.all_reduce(torch.ones(1, device=device), group=group.handle)
+    return group
+
+
+def close_group(group: Group) -> None:
+    """Leave the group. Collective: every rank calls it, or none does and all end."""
+    if group.handle is not None:
+        dist.destroy_process_group(group.handle)

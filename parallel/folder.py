@@ -1,0 +1,103 @@
+"""What a model folder holds, read from its JSON alone: nothing is imported, unpickled or loaded."""
+
+import json
+from pathlib import Path
+
+from .errors import JobRefused
+from .protocol import Frozen, Job
+
+FAMILIES = ("UNet3DConditionModel",)
+PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
+# ComfyUI's names for diffusers' classes. They act on each element alone, so that a slice of the video is stepped as the
+# whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "uni_pc": "UniPCMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_ancestral": "EulerAncestralDiscreteScheduler",
+}
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+class ModelFolder(Frozen):
+    """Where each part of a model is, and the few numbers that a job is checked against."""
+
+    family: str
+    unet: Path
+    vae: Path
+    text_encoder: Path
+    tokenizer: Path
+    scheduler: Path
+    scheduler_class: str
+    latent_channels: int
+    scale: int  # pixels of a frame for one latent pixel
+    fps_cond: bool
+
+
+def inspect(model: str, parts: str | None = None) -> ModelFolder:
+    """Return what a model folder holds, with `parts` for what it lacks; raise JobRefused if it can't be run."""
+    root = Path(model)
+    if not root.is_dir():
+        raise JobRefused(f"model folder {model} does not exist: give a folder in diffusers format")
+    unet = root / "unet" if (root / "unet").is_dir() else root
+    config = _config(unet, "config.json", root)
+    family = config.get("_class_name")
+    if family not in FAMILIES:
+        raise JobRefused(f"model folder {model} holds a {family}: this version runs {', '.join(FAMILIES)}")
+    _check_weights(unet)
+    places = {part: _find(part, root, parts) for part in PARTS}
+    for part in ("vae", "text_encoder"):
+        _check_weights(places[part])
+    vae = _config(places["vae"], "config.json", places["vae"])
+    return ModelFolder(
+        family=family,
+        unet=unet,
+        **places,
+        scheduler_class=str(_config(places["scheduler"], "scheduler_config.json", root).get("_class_name")),
+        latent_channels=int(config.get("in_channels", 4)),
+        scale=2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1),
+        fps_cond=bool(config.get("fps_cond", False)),
+    )
+
+
+def check(job: Job, ranks: int) -> ModelFolder:
+    """Return the job's model folder, or raise JobRefused if this job can't be run on so many ranks."""
+    if ranks > job.frames:
+        raise JobRefused(f"cannot cut {job.frames} frames into {ranks} clips: use at most {job.frames} ranks")
+    folder = inspect(job.model, job.parts)
+    for name, size in (("height", job.height), ("width", job.width)):
+        if size % folder.scale:
+            near = max(1, round(size / folder.scale)) * folder.scale
+            raise JobRefused(f"{name}: wanted a multiple of {folder.scale}, got {size}: use {near}")
+    if job.scheduler == "model" and folder.scheduler_class not in SCHEDULERS.values():
+        raise JobRefused(f"scheduler: the model's {folder.scheduler_class} is not supported: use {', '.join(SCHEDULERS)}")
+    return folder
+
+
+def _find(part: str, root: Path, parts: str | None) -> Path:
+    places = [root / part] + ([Path(parts) / part] if parts else [])
+    for place in places:
+        if place.is_dir():
+            return place
+    raise JobRefused(f"model folder {root} has no {part}: give a second folder that has one as `parts`")
+
+
+def _config(folder: Path, name: str, root: Path) -> dict:
+    try:
+        config = json.loads((folder / name).read_text())
+    except FileNotFoundError:
+        raise JobRefused(f"{root} is not a diffusers model folder: {folder / name} is missing") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise JobRefused(f"{folder / name} is not valid JSON ({error}): get the folder again") from None
+    if not isinstance(config, dict):
+        raise JobRefused(f"{folder / name} is not a model configuration: get the folder again")
+    return config
+
+
+def _check_weights(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    if any(file.suffix in PICKLES for file in folder.iterdir()):
+        raise JobRefused(f"{folder} has only pickled weights, which can run code: convert them to safetensors")
+    raise JobRefused(f"{folder} has no weights: wanted a .safetensors file")

@@ -1,0 +1,67 @@
+"""Shared blocks: the host reserves one, ranks write their slice, the host reads the whole; nothing is copied or gathered."""
+
+import mmap
+import os
+import tempfile
+
+import torch
+
+from .errors import JobRefused
+from .protocol import BlockHandle
+
+DTYPES = {"float32": torch.float32, "uint8": torch.uint8}
+
+
+class Block:
+    """A tensor in memory that several processes share.
+
+    On Linux it has no name on any disk and ends with the last process that holds it, however that process ends.
+    Elsewhere it is a file in the temporary folder, which `close` removes. The tensor outlives `close`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: str):
+        """Reserve a zeroed block; raise JobRefused if there is not enough memory."""
+        size = max(1, torch.Size(shape).numel() * DTYPES[dtype].itemsize)
+        self._path = None
+        if hasattr(os, "memfd_create"):
+            self._descriptor = os.memfd_create("video-infinity")
+            path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+        else:
+            self._descriptor, self._path = tempfile.mkstemp(prefix="video-infinity-")
+            path = self._path
+        try:
+            os.truncate(self._descriptor, size)
+            self.tensor = _map(self._descriptor, shape, dtype)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise JobRefused(f"cannot reserve {size / 2**30:.1f} GiB for the video ({error}): ask for fewer frames") from error
+        self.handle = BlockHandle(path=path, shape=shape, dtype=dtype)
+
+    def close(self) -> None:
+        """Let no further process open the block. Safe to call twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        if self._path is not None:
+            os.unlink(self._path)
+            self._path = None
+
+    def __enter__(self) -> "Block":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def attach(handle: BlockHandle) -> torch.Tensor:
+    """Return another process's block as a tensor that shares its memory."""
+    descriptor = os.open(handle.path, os.O_RDWR)
+    try:
+        return _map(descriptor, handle.shape, handle.dtype)
+    finally:
+        os.close(descriptor)
+
+
+def _map(descriptor: int, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+    memory = mmap.mmap(descriptor, 0)
+    return torch.frombuffer(memory, dtype=DTYPES[dtype], count=torch.Size(shape).numel()).view(shape)

@@ -1,0 +1,70 @@
+"""One rank's view of the video: its clip, and the routes that its layers fetch along. Fixed for a job."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..comm.fetch import Lane, Route, drive
+from ..comm.group import Group
+from ..maths import clips, scope
+
+
+@dataclass(frozen=True)
+class View:
+    """The plan of a job as one rank sees it. Equal on all ranks but for whose clip is `clip`."""
+
+    group: Group
+    span: scope.Span
+
+    @cached_property
+    def clips(self) -> tuple[range, ...]:
+        return clips.cut(self.span.frames, self.group.size)
+
+    @property
+    def clip(self) -> range:
+        return self.clips[self.group.rank]
+
+    @cached_property
+    def halos(self) -> dict[int, "Halo"]:
+        return {}
+
+    def halo(self, reach: int) -> "Halo":
+        """Return the way to the frames within `reach` of the clip, for a temporal convolution."""
+        if reach not in self.halos:
+            self.halos[reach] = Halo(self, reach)
+        return self.halos[reach]
+
+    @cached_property
+    def scope_lane(self) -> Lane:
+        """The way to both scopes of attention in one message."""
+        return self._drive([scope.keys(clip, self.span) for clip in self.clips])
+
+    @cached_property
+    def blocks(self) -> tuple[scope.Block, ...]:
+        return scope.blocks(self.clip, self.span, scope.block_length(self.span))
+
+    @cached_property
+    def block_places(self) -> tuple[torch.Tensor, ...]:
+        """For each block, where its keys are in own frames followed by arrivals."""
+        return tuple(self.scope_lane.gather(block.keys, self.group.device) for block in self.blocks)
+
+    def _drive(self, wanted: list[tuple[int, ...]]) -> Lane:
+        return drive(Route(self.clips, tuple(wanted)), self.group.rank, self.group.device)
+
+
+class Halo:
+    """The frames beside a clip. `before` and `after` count the zero frames that pad the true ends of the video."""
+
+    def __init__(self, view: View, reach: int):
+        span, clip = view.span, view.clip
+        windows = [scope.window(c, reach, span.frames, span.loop) for c in view.clips]
+        self.lane = view._drive(windows)
+        around = range(clip.start - reach, clip.stop + reach)
+        inside = [frame % span.frames if span.loop else frame for frame in around]
+        inside = [frame for frame in inside if 0 <= frame < span.frames]
+        self.before = 0 if span.loop else max(0, -around.start)
+        self.after = 0 if span.loop else max(0, around.stop - span.frames)
+        lead = reach - self.before
+        places = [self.lane.places[frame] for frame in inside]
+        self.left, self.right = places[:lead], places[lead + len(clip) :]

@@ -1,0 +1,1 @@
+"""Pure functions: no ranks, no models, no I/O. What a frame sees, hears and starts from, by its number in the whole video."""

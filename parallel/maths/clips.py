@@ -1,0 +1,13 @@
+"""T frames -> N clips of consecutive frames (paper sec. 4.1)."""
+
+
+def cut(frames: int, ranks: int) -> tuple[range, ...]:
+    """Return one range of frame numbers a rank; lengths differ by at most 1, the longer ones first.
+
+    Raises ValueError if a rank would get no frame.
+    """
+    if ranks > frames:
+        raise ValueError(f"cannot cut {frames} frames into {ranks} clips: use at most {frames} ranks")
+    length, longer = divmod(frames, ranks)
+    starts = [rank * length + min(rank, longer) for rank in range(ranks + 1)]
+    return tuple(range(start, stop) for start, stop in zip(starts, starts[1:]))

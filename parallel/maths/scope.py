@@ -1,0 +1,88 @@
+"""Which frames a frame sees: the dual-scope plan as integers (paper sec. 4.2).
+
+Frame i sees its local scope, the frames within `local_context` of it, and the global scope, frames spread evenly over the
+video. A frame in both counts once, as local. At the ends of the video there are fewer neighbours, not fake ones; with
+`loop` the distance is taken modulo the number of frames. Everything is defined by frame numbers of the whole video, so no
+cut into clips changes what a frame sees.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+UNSEEN, LOCAL, GLOBAL = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Span:
+    """How far a frame sees, in a video of `frames` frames."""
+
+    frames: int
+    local_context: int
+    global_frames: int
+    loop: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive queries that share one list of keys: frame numbers of the whole video."""
+
+    queries: range
+    keys: tuple[int, ...]
+    kinds_QK: torch.Tensor  # int8: UNSEEN, LOCAL or GLOBAL
+
+
+def spread(frames: int, count: int) -> tuple[int, ...]:
+    """Return the global frames, ascending and without repeats: `round(linspace(0, frames - 1, count))`."""
+    places = torch.linspace(0, frames - 1, count, dtype=torch.float64).round().long()
+    return tuple(sorted(set(places.tolist())))
+
+
+def window(clip: range, reach: int, frames: int, loop: bool) -> tuple[int, ...]:
+    """Return the frames within `reach` of any frame of a clip, each once, from the leftmost on."""
+    if loop:
+        length = min(frames, len(clip) + 2 * reach)
+        return tuple((clip.start - reach + i) % frames for i in range(length))
+    return tuple(range(max(0, clip.start - reach), min(frames, clip.stop + reach)))
+
+
+def keys(clip: range, span: Span) -> tuple[int, ...]:
+    """Return the frames that a clip's queries need, ascending, its own included."""
+    near = window(clip, span.local_context, span.frames, span.loop)
+    return tuple(sorted({*near, *spread(span.frames, span.global_frames)}))
+
+
+def kinds(queries: range, key_frames: tuple[int, ...], span: Span) -> torch.Tensor:
+    """Return what each key is to each query: int8 (Q, K)."""
+    key = torch.tensor(key_frames)
+    apart = (torch.tensor(list(queries))[:, None] - key[None, :]).abs()
+    if span.loop:
+        apart = torch.minimum(apart, span.frames - apart)
+    everywhere = torch.isin(key, torch.tensor(spread(span.frames, span.global_frames), dtype=torch.long))
+    seen = torch.where(everywhere, GLOBAL, UNSEEN).expand_as(apart)
+    return torch.where(apart <= span.local_context, LOCAL, seen).to(torch.int8)
+
+
+def blocks(clip: range, span: Span, length: int) -> tuple[Block, ...]:
+    """Cut a clip's queries into blocks of at most `length` frames, each with the keys that it needs and no others."""
+    cuts = [range(start, min(start + length, clip.stop)) for start in range(clip.start, clip.stop, length)]
+    return tuple(Block(q, k, kinds(q, k, span)) for q in cuts for k in [keys(q, span)])
+
+
+def block_length(span: Span) -> int:
+    """Return how many queries to take at once: long blocks waste masked keys, short ones repeat the shared ones."""
+    if 2 * span.local_context + 1 >= span.frames:
+        return span.frames
+    return max(8, span.local_context + span.global_frames // 2)
+
+
+def phase_bias(pair: tuple[float, float], *, timestep: float, done: float, parting: int, ramp: bool) -> float:
+    """Return the bias of a step from its (early, late) pair.
+
+    The paper switches at a timestep (`timestep > parting` is early). Unlike the paper, `ramp` goes from early to late with
+    the share of the schedule that is done (`done` in [0, 1]), which also suits schedules without DDPM timesteps.
+    """
+    early, late = pair
+    if ramp:
+        return early + (late - early) * done
+    return early if timestep > parting else late

@@ -1,0 +1,1 @@
+"""Which modules of a diffusers model mix frames: a table per family, no retyped forwards."""

@@ -1,0 +1,31 @@
+"""Device names -> a device for each rank, checked before any rank starts."""
+
+import os
+import re
+
+import torch
+
+from ..errors import JobRefused
+
+
+def resolve(names: str) -> tuple[str, ...]:
+    """Return one device a rank from a comma-separated list, or from `auto`: every GPU, else two CPU ranks.
+
+    Raises JobRefused for a device that is not there.
+    """
+    there = torch.cuda.device_count()
+    if names.strip() == "auto":
+        return tuple(f"cuda:{i}" for i in range(there)) or ("cpu",) * min(2, os.cpu_count() or 1)
+    devices = tuple(name.strip() for name in names.split(","))
+    for device in devices:
+        if device != "cpu" and not re.fullmatch(r"cuda:\d+", device):
+            raise JobRefused(f"device: wanted cpu or cuda:NUMBER, got {device!r}: separate several by commas, or use auto")
+        if device != "cpu" and int(device[5:]) >= there:
+            have = f"this machine has cuda:0 to cuda:{there - 1}" if there else "this machine has no GPU that torch can use"
+            raise JobRefused(f"device {device} is not there: {have}; use cpu or auto")
+    if len({device.split(":")[0] for device in devices}) > 1:
+        raise JobRefused(f"devices {names}: all ranks must be of one kind: use GPUs only or CPUs only")
+    gpus = [device for device in devices if device != "cpu"]
+    if len(gpus) != len(set(gpus)):
+        raise JobRefused(f"devices {names}: one rank a GPU: name each GPU once")
+    return devices

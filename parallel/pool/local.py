@@ -1,0 +1,192 @@
+"""A pool of ranks on this machine: start, run(job) -> video, stop."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+
+import torch
+
+from .. import folder, wire
+from ..errors import JobRefused, RankFailed, Stopped
+from ..frames import Block
+from ..protocol import Done, Failed, Job, Message, RankReport, Ready, Step, Stop, Work
+from .ranks import Ranks
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.05  # how often the caller's wish to stop is asked for
+CAUSE_SECONDS = 2.0  # after a rank has lost its peers: how long to wait for word from the one that failed first
+
+
+@dataclass(frozen=True)
+class Video:
+    """A finished video: latents (1, C, T, h, w) and frames (T, H, W, 3) in [0, 1], float32, and what it cost."""
+
+    latents: torch.Tensor
+    frames: torch.Tensor | None
+    start_seconds: float
+    ranks: tuple[RankReport, ...]
+
+
+class Pool:
+    """Ranks that stay warm between jobs. After a fault the next job starts a fresh generation of them."""
+
+    def __init__(self, devices: tuple[str, ...], threads: int | None = None):
+        """Take one device a rank, as from `devices.resolve`; starts nothing. `threads` is per CPU rank."""
+        self.devices = devices
+        if threads is None and devices[0] == "cpu":
+            threads = max(1, (os.cpu_count() or 1) // len(devices))
+        self.threads = threads
+        self._ranks: Ranks | None = None
+        self._generation = 0
+        self._number = 0
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The ranks' processes; empty when they are not running."""
+        return tuple(process.pid for process in self._ranks.processes) if self._ranks else ()
+
+    def start(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Start the ranks and wait until they have met. Does nothing if they run."""
+        if self._ranks is not None:
+            return
+        self._generation += 1
+        self._ranks = Ranks(self.devices, self.threads, self._generation)
+        with self._all_or_none():
+            self._ranks.connect(should_stop)
+            for ready in self._listen(Ready, should_stop):
+                log.debug("rank %d is ready", ready.rank)
+
+    def stop(self) -> None:
+        """End the ranks. Safe to call twice."""
+        if self._ranks is not None:
+            self._ranks.end()
+            self._ranks = None
+
+    def run(
+        self,
+        job: Job,
+        *,
+        init: torch.Tensor | None = None,
+        on_step: Callable[[Step], None] = lambda step: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Video:
+        """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1], or latents (C, T, h, w).
+
+        `on_step` hears every step of every rank. Raises JobRefused before any rank works, Stopped within one step after
+        `should_stop` returns true (the ranks stay warm), RankFailed if a rank fails (all ranks end).
+        """
+        shape_CTHW = self._check(job, init)
+        began = time.perf_counter()
+        self.start(should_stop)
+        started = time.perf_counter() - began
+        with ExitStack() as stack:
+            latents = stack.enter_context(Block(shape_CTHW, "float32"))
+            frames = stack.enter_context(Block((job.frames, job.height, job.width, 3), "float32")) if job.decode else None
+            lent = None if init is None else stack.enter_context(_lend(init))
+            done = self._work(job, (latents, frames, lent), on_step, should_stop)
+        if any(message.stopped for message in done):
+            raise Stopped("stopped: all ranks ended the job between two steps and stay warm")
+        reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
+        return Video(latents.tensor[None], frames.tensor if frames else None, started, reports)
+
+    def _work(self, job: Job, blocks: tuple, on_step, should_stop) -> list[Done]:
+        self._number += 1
+        handles = {name: block and block.handle for name, block in zip(("latents", "frames", "init"), blocks)}
+        work = Work(number=self._number, job=job, **handles)
+        with self._all_or_none():
+            for channel in self._ranks.channels:
+                wire.send(channel, work)
+            return list(self._listen(Done, should_stop, on_step))
+
+    def _listen(self, kind: type, should_stop, on_step=lambda step: None) -> Iterator[Done | Ready]:
+        """Yield the one message of a kind that each rank sends; hand steps on meanwhile, and pass a wish to stop down."""
+        waiting, told = dict(enumerate(self._ranks.channels)), False
+        while waiting:
+            if not told and should_stop():
+                if kind is Ready:
+                    raise Stopped("stopped while the ranks started")
+                told = True
+                for channel in waiting.values():
+                    wire.send(channel, Stop(number=self._number))
+            for channel in wait(list(waiting.values()), timeout=POLL_SECONDS):
+                rank = self._ranks.channels.index(channel)
+                message = self._receive(rank)
+                if isinstance(message, Step) and message.number == self._number:
+                    on_step(message)
+                elif isinstance(message, kind):
+                    del waiting[rank]
+                    yield message
+
+    def _receive(self, rank: int) -> Message:
+        """Return a rank's next message; raise RankFailed if it reports a failure or is gone."""
+        try:
+            message = wire.receive(self._ranks.channels[rank])
+        except (EOFError, OSError):
+            raise self._cause(rank, None) from None
+        if isinstance(message, Failed):
+            raise self._cause(rank, message)
+        return message
+
+    def _cause(self, rank: int, failed: Failed | None) -> RankFailed:
+        """Return the failure that came first: a rank that only lost its peers waits for word from the one that broke."""
+        deadline = time.monotonic() + CAUSE_SECONDS
+        others = {channel: r for r, channel in enumerate(self._ranks.channels) if r != rank}
+        while failed is not None and failed.consequence and others and time.monotonic() < deadline:
+            for channel in wait(list(others), timeout=POLL_SECONDS):
+                try:
+                    message = wire.receive(channel)
+                except (EOFError, OSError):
+                    message = None
+                other = others[channel]
+                if message is None:
+                    rank, failed = other, None
+                    break
+                if isinstance(message, Failed):
+                    del others[channel]
+                    if not message.consequence:
+                        rank, failed = other, message
+        if failed is None:
+            code = self._ranks.exit_code(rank)
+            return RankFailed(f"rank {rank} on {self.devices[rank]} ended without a word, exit code {code}", rank=rank)
+        return RankFailed(f"rank {rank} on {self.devices[rank]} failed: {failed.message}", rank=rank, traceback=failed.traceback)
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """End all ranks if anything but a clean stop ends the block: those left could wait for ever on one that is gone."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
+
+    def _check(self, job: Job, init: torch.Tensor | None) -> tuple[int, int, int, int]:
+        """Return the latents' shape, or raise JobRefused."""
+        model = folder.check(job, len(self.devices))
+        shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
+        if init is None:
+            if job.denoise < 1:
+                raise JobRefused(f"denoise: {job.denoise:g} needs a video or latents to start from: give an init, or use 1")
+            return shape
+        allowed = [(job.frames, job.height, job.width, 3), (1, job.height, job.width, 3), shape]
+        if tuple(init.shape) not in allowed:
+            raise JobRefused(
+                f"init: wanted frames {allowed[0]}, one frame {allowed[1]} or latents {allowed[2]}, got {tuple(init.shape)}"
+            )
+        return shape
+
+
+def _lend(init: torch.Tensor) -> Block:
+    """Copy an init into a block that the ranks can read."""
+    block = Block(tuple(init.shape), "uint8" if init.dtype == torch.uint8 else "float32")
+    block.tensor.copy_(init)
+    return block

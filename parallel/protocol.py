@@ -1,0 +1,203 @@
+"""What travels between the host and its ranks: frozen, validated once, to and from JSON; never a pickle."""
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from .errors import JobRefused
+
+Scheduler = Literal["model", "ddim", "dpmpp_2m", "uni_pc", "euler", "euler_ancestral"]
+DType = Literal["float32", "float16", "bfloat16"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Frozen_T = TypeVar("Frozen_T", bound="Frozen")
+
+MAX_FRAMES = 1_000_000
+MAX_TEXT = 10_000  # characters of one prompt
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Prompt(Frozen):
+    """A prompt that is heard from a frame on, until the next one."""
+
+    frame: int = Field(ge=0, lt=MAX_FRAMES)
+    text: str = Field(max_length=MAX_TEXT)
+
+
+class Scope(Frozen):
+    """Which frames a frame attends to, and with what bias (paper sec. 4.2). Pairs are (early phase, late phase)."""
+
+    local_context: int = Field(8, ge=0, le=MAX_FRAMES, description="frames on either side that a frame attends to")
+    global_frames: int = Field(8, ge=0, le=MAX_FRAMES, description="frames spread over the whole video that all attend to")
+    local_bias: tuple[Finite, Finite] = Field((0.0, 0.0), description="added to the logits of local keys")
+    global_bias: tuple[Finite, Finite] = Field((0.0, 0.0), description="added to the logits of global keys")
+    phase_timestep: int = Field(800, ge=0, description="timesteps above it are early; unused with `ramp`")
+    ramp: bool = Field(False, description="go from early to late evenly over the schedule instead of at a timestep")
+    trained_frames: int | None = Field(None, ge=2, description="scale logits by log(keys) / log(this); None: do not")
+
+
+class Job(Frozen):
+    """One video to make. Nothing in it names a rank: the video is a function of the job alone (law 1)."""
+
+    model: str = Field(min_length=1, description="a diffusers model folder")
+    parts: str | None = Field(None, description="a second folder for what `model` lacks: text encoder, VAE, scheduler")
+    dtype: DType = "float32"
+    prompts: tuple[Prompt, ...] = Field(min_length=1, max_length=10_000)
+    fade: int = Field(0, ge=0, le=MAX_FRAMES, description="frames over which a prompt takes over from the one before")
+    negative: str = Field("", max_length=MAX_TEXT)
+    frames: int = Field(ge=1, le=MAX_FRAMES)
+    height: int = Field(ge=8, le=8192)
+    width: int = Field(ge=8, le=8192)
+    fps: float = Field(8.0, gt=0, le=240, allow_inf_nan=False)
+    num_inference_steps: int = Field(20, ge=0, le=1000)
+    guidance_scale: float = Field(7.5, ge=0, le=100, allow_inf_nan=False)
+    seed: int = Field(0, ge=0, lt=2**64)
+    scheduler: Scheduler = "model"
+    loop: bool = False
+    scope: Scope = Scope()
+    denoise: float = Field(1.0, gt=0, le=1, allow_inf_nan=False, description="share of the schedule to run on `init`")
+    decode: bool = Field(True, description="also turn the latents into frames")
+
+    @model_validator(mode="after")
+    def _check_prompts(self) -> "Job":
+        starts = [prompt.frame for prompt in self.prompts]
+        if starts[0] != 0:
+            raise ValueError(f"prompts: the first one must start at frame 0, got frame {starts[0]}: add a prompt at 0")
+        for before, after in zip(starts, starts[1:]):
+            if after <= before:
+                raise ValueError(f"prompts: frame {after} comes after frame {before}: sort them, one prompt a frame")
+        if starts[-1] >= self.frames:
+            raise ValueError(
+                f"prompts: frame {starts[-1]} is past the end of a video of {self.frames} frames: "
+                f"use frames 0 to {self.frames - 1}"
+            )
+        return self
+
+
+class BlockHandle(Frozen):
+    """Where a shared block is, and what it holds (frames.py)."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "uint8"]
+
+
+class Start(Frozen):
+    """The first thing that a rank reads, on its standard input: who it is and where the host listens."""
+
+    rank: int
+    world_size: int
+    device: str
+    threads: int | None
+    generation: int
+    store_port: int
+    channel_port: int
+    key: str = Field(repr=False)
+
+
+class Work(Frozen):
+    """Host to rank: make your clip of this video and leave it in the blocks."""
+
+    kind: Literal["work"] = "work"
+    number: int
+    job: Job
+    latents: BlockHandle
+    frames: BlockHandle | None = None
+    init: BlockHandle | None = None
+
+
+class Stop(Frozen):
+    """Host to rank: end the running job between two steps."""
+
+    kind: Literal["stop"] = "stop"
+    number: int
+
+
+class Hello(Frozen):
+    """Rank to host: the first message on a channel says whose it is."""
+
+    kind: Literal["hello"] = "hello"
+    rank: int
+
+
+class Ready(Frozen):
+    """Rank to host: all ranks have met, send work."""
+
+    kind: Literal["ready"] = "ready"
+    rank: int
+
+
+class Step(Frozen):
+    """Rank to host: `step` of `steps` of a phase is done."""
+
+    kind: Literal["step"] = "step"
+    number: int
+    rank: int
+    phase: Literal["load", "encode", "denoise", "decode"]
+    step: int
+    steps: int
+
+
+class RankReport(Frozen):
+    """What a job cost on one rank: seconds by phase, communication, and peak memory in bytes."""
+
+    rank: int
+    seconds: dict[str, float]
+    waited_seconds: float
+    sent_bytes: int
+    messages: int
+    peak_memory_bytes: int
+
+
+class Done(Frozen):
+    """Rank to host: my clip is in the blocks (or, with `stopped`, is not and won't be)."""
+
+    kind: Literal["done"] = "done"
+    number: int
+    rank: int
+    stopped: bool
+    report: RankReport
+
+
+class Failed(Frozen):
+    """Rank to host: I crashed. `consequence` when another rank's loss was the reason."""
+
+    kind: Literal["failed"] = "failed"
+    number: int
+    rank: int
+    consequence: bool
+    message: str
+    traceback: str
+
+
+Message = Annotated[Work | Stop | Hello | Ready | Step | Done | Failed, Field(discriminator="kind")]
+_messages: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def to_bytes(message: Frozen) -> bytes:
+    """Return a message as JSON."""
+    return message.model_dump_json().encode()
+
+
+def from_bytes(data: bytes) -> Message:
+    """Return the message that JSON `data` holds; raise pydantic's ValidationError if it holds none."""
+    return _messages.validate_json(data)
+
+
+def checked(form: type[Frozen_T], /, **values: object) -> Frozen_T:
+    """Build a model from a user's values, or raise JobRefused that names each wrong value and what was wanted."""
+    try:
+        return form(**values)
+    except ValidationError as error:
+        raise JobRefused("; ".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def _sentence(problem) -> str:
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    place = ".".join(str(part) for part in problem["loc"])
+    wanted = problem["msg"].removeprefix("Input should be ")
+    got = repr(problem["input"])
+    return f"{place}: wanted {wanted}, got {got if len(got) <= 80 else got[:77] + '...'}"

@@ -1,0 +1,1 @@
+"""One job on one rank: load, encode, draw noise, denoise, decode."""

@@ -1,0 +1,39 @@
+"""Encode: prompts -> what each frame of the clip hears; init frames -> the clip's latents."""
+
+import torch
+
+from ..maths import prompts
+from ..protocol import Job
+from .load import Model
+
+
+@torch.inference_mode()
+def encode_text(model: Model, texts: list[str]) -> torch.Tensor:
+    """Return the embeddings of some texts, (S, L, D), as diffusers' text-to-video pipelines make them."""
+    encoder, tokenizer = model.text_encoder, model.tokenizer
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+    tokens = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    masked = getattr(encoder.config, "use_attention_mask", False)
+    mask = tokens.attention_mask.to(encoder.device) if masked else None
+    return encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]
+
+
+@torch.inference_mode()
+def encode_prompts(model: Model, job: Job, clip: range) -> torch.Tensor:
+    """Return the embeddings of the clip's frames, (B, F, L, D): with guidance the negative ones first, B = 2."""
+    embeddings_SLD = encode_text(model, [job.negative, *(prompt.text for prompt in job.prompts)])
+    starts = tuple(prompt.frame for prompt in job.prompts)
+    heard_FLD = prompts.blend(embeddings_SLD[1:], clip, starts, job.fade, job.loop)
+    if job.guidance_scale <= 1:
+        return heard_FLD[None]
+    return torch.stack([embeddings_SLD[:1].expand_as(heard_FLD), heard_FLD])
+
+
+@torch.inference_mode()
+def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> torch.Tensor:
+    """Return the latents of uint8 or float (0 to 1) frames, (1, C, F, H, W): the mode of the VAE's posterior, scaled."""
+    if not frames_FHWC.is_floating_point():
+        frames_FHWC = frames_FHWC.float() / 255
+    images = frames_FHWC.permute(0, 3, 1, 2) * 2 - 1
+    latents = [model.vae.encode(image[None].to(model.vae.device, model.dtype)).latent_dist.mode() for image in images]
+    return torch.cat(latents).movedim(0, 1)[None].float() * model.vae.config.scaling_factor

@@ -1,0 +1,40 @@
+"""Load: a model folder -> modules on this rank's device."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, UNet3DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from ..folder import ModelFolder
+from ..models import unet3d
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a rank keeps warm between jobs."""
+
+    folder: ModelFolder
+    dtype: torch.dtype
+    unet: UNet3DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load(folder: ModelFolder, dtype: torch.dtype, device: torch.device) -> Model:
+    """Load all parts from safetensors (memory-mapped, so that ranks on one host share the page cache)."""
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    options = {"use_safetensors": True, "local_files_only": True}
+    return Model(
+        folder=folder,
+        dtype=dtype,
+        unet=unet3d.load(folder.unet, dtype, fps_cond=folder.fps_cond).to(device),
+        vae=AutoencoderKL.from_pretrained(folder.vae, torch_dtype=dtype, low_cpu_mem_usage=False, **options).eval().to(device),
+        text_encoder=CLIPTextModel.from_pretrained(folder.text_encoder, dtype=dtype, **options).eval().to(device),
+        tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
+    )

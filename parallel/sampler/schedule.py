@@ -1,0 +1,30 @@
+"""Schedulers: diffusers' own classes over the model's own configuration."""
+
+import json
+
+import diffusers
+import torch
+from diffusers import SchedulerMixin
+
+from ..folder import SCHEDULERS, ModelFolder
+from ..protocol import Job
+
+
+def build(folder: ModelFolder, name: str) -> SchedulerMixin:
+    """Return a scheduler from the model's configuration; `model` keeps the class that it names."""
+    config = json.loads((folder.scheduler / "scheduler_config.json").read_text())
+    kind = folder.scheduler_class if name == "model" else SCHEDULERS[name]
+    assert kind in SCHEDULERS.values(), "refused at the door"
+    return getattr(diffusers, kind).from_config(config)
+
+
+def timesteps(scheduler: SchedulerMixin, job: Job, device: torch.device) -> torch.Tensor:
+    """Set the scheduler up and return the timesteps to run: with `denoise` below 1 only the last share of them."""
+    if job.num_inference_steps == 0:
+        return torch.empty(0)
+    scheduler.set_timesteps(job.num_inference_steps, device=device)
+    skipped = job.num_inference_steps - max(1, round(job.num_inference_steps * job.denoise))
+    first = skipped * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):  # DDIM keeps no index
+        scheduler.set_begin_index(first)
+    return scheduler.timesteps[first:]

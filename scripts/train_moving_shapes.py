@@ -1,0 +1,262 @@
+"""Train the bundled model: `python -m scripts.train_moving_shapes --out assets/moving-shapes`.
+
+Three stages, each resumed from its checkpoint in `--work`: an image VAE, the clips as latents, and the text encoder with
+the UNet. Seeded; on two cores about 15 minutes, 3 minutes and 100 minutes.
+"""
+
+import argparse
+import copy
+import json
+import logging
+import math
+import string
+import time
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from scripts.shapes import PERIOD, Scene, all_kinds, draw_scene, render
+
+log = logging.getLogger("train")
+CLIP_FRAMES = 16
+TOKENS = 24
+
+
+def build_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 96),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+        scaling_factor=1.0,
+    )
+
+
+def build_unet() -> UNet3DConditionModel:
+    return UNet3DConditionModel(
+        sample_size=8,
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        cross_attention_dim=64,
+        attention_head_dim=16,
+    )
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """Build CLIP's byte-pair tokenizer with merges that make every caption word one token."""
+    captions = [Scene(*kind).caption for kind in all_kinds()]
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
+    bpe.decoder = decoders.BPEDecoder(suffix="</w>")
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000,
+        min_frequency=1,
+        initial_alphabet=list(string.printable.strip()),
+        end_of_word_suffix="</w>",
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        show_progress=False,
+    )
+    bpe.train_from_iterator(captions, trainer)
+    state = json.loads(bpe.to_str())["model"]
+    vocab = state["vocab"]
+    for letter in [token for token in vocab if len(token) == 1]:
+        vocab.setdefault(letter + "</w>", len(vocab))  # so that a letter at a word's end is never unknown
+    return CLIPTokenizer(vocab=vocab, merges=[tuple(m) for m in state["merges"]], model_max_length=TOKENS)
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=256,
+            projection_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+def rate(step: int, steps: int, peak: float) -> float:
+    """Return the learning rate of a step: 100 steps of warm-up, then a cosine down to 2 % of the peak."""
+    return peak * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def save_state(file: Path, **state) -> None:
+    part = file.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(file)
+
+
+def load_state(file: Path) -> dict:
+    return torch.load(file, weights_only=True) if file.exists() else {"step": 0}
+
+
+def train_vae(work: Path, steps: int, batch: int = 32) -> AutoencoderKL:
+    vae, kinds, file = build_vae(), all_kinds(), work / "vae.pt"
+    vae.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=1e-4)
+    state = load_state(file)
+    if state["step"]:
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+    began = time.time()
+    for step in range(state["step"], steps):
+        generator = torch.Generator().manual_seed(step)
+        optimizer.param_groups[0]["lr"] = rate(step, steps, 1.5e-3)
+        images = torch.cat([random_frame(kinds, generator) for _ in range(batch)]).to(memory_format=torch.channels_last)
+        posterior = vae.encode(images * 2 - 1).latent_dist
+        # A decoder that has seen noisy latents does not flicker when the sampler leaves a little noise.
+        latents = posterior.sample(generator) + 0.03 * torch.randn(batch, 4, 8, 8, generator=generator)
+        error = vae.decode(latents).sample - (images * 2 - 1)
+        loss = error.abs().mean() + error.pow(2).mean() + 1e-4 * posterior.kl().mean() / 256
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 50 == 0 or step == steps - 1:
+            log.info("vae %d loss %.4f l1 %.4f (%.0f s)", step, loss, error.abs().mean(), time.time() - began)
+        if step % 250 == 249 or step == steps - 1:
+            save_state(file, step=step + 1, vae=vae.state_dict(), optimizer=optimizer.state_dict())
+    return vae.eval().requires_grad_(False)
+
+
+def random_frame(kinds: list, generator: torch.Generator) -> torch.Tensor:
+    kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
+    scene = draw_scene(kind, generator)
+    return render(scene, torch.randint(PERIOD, (1,), generator=generator))
+
+
+@torch.no_grad()
+def whiten(vae: AutoencoderKL) -> None:
+    """Fold each latent channel's mean and deviation into the 1x1 convolutions, so that latents are N(0, 1) as they come."""
+    kinds, generator = all_kinds(), torch.Generator().manual_seed(1)
+    images = torch.cat([random_frame(kinds, generator) for _ in range(1024)])
+    latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in images.split(128)])
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    scale = torch.cat([1 / std, torch.ones(4)])
+    vae.quant_conv.weight.mul_(scale.view(-1, 1, 1, 1))
+    vae.quant_conv.bias.mul_(scale).sub_(torch.cat([mean / std, 2 * std.log()]))
+    weight = vae.post_quant_conv.weight
+    vae.post_quant_conv.bias.add_((weight[:, :, 0, 0] * mean).sum(1))
+    weight.mul_(std.view(1, -1, 1, 1))
+
+
+@torch.no_grad()
+def encode_scenes(vae: AutoencoderKL, work: Path, scenes_per_kind: int) -> dict:
+    """Return `latents` (S, 24, 4, 8, 8), one whole period a scene, and `kinds` (S,), the caption's number."""
+    file = work / "latents.pt"
+    if file.exists():
+        return load_state(file)
+    kinds, generator, latents = all_kinds(), torch.Generator().manual_seed(2), []
+    for _ in range(scenes_per_kind):
+        for kind in kinds:
+            clip = render(draw_scene(kind, generator), torch.arange(PERIOD))
+            latents.append(vae.encode(clip * 2 - 1).latent_dist.mean.half())
+    save_state(file, latents=torch.stack(latents), kinds=torch.arange(len(kinds)).repeat(scenes_per_kind))
+    return load_state(file)
+
+
+def draw_batch(data: dict, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw random 16-frame cuts of random scenes: latents (B, 4, 16, 8, 8) and caption numbers (B,), -1 for no caption."""
+    scene = torch.randint(len(data["kinds"]), (size,), generator=generator)
+    first = torch.randint(PERIOD, (size, 1), generator=generator)
+    frames = (first + torch.arange(CLIP_FRAMES)) % PERIOD
+    clips = data["latents"][scene[:, None], frames].float().transpose(1, 2)
+    silent = torch.rand(size, generator=generator) < 0.1
+    return clips, torch.where(silent, -1, data["kinds"][scene])
+
+
+def train_unet(data: dict, work: Path, steps: int, batch: int = 8) -> tuple[CLIPTokenizer, torch.nn.ModuleDict]:
+    torch.manual_seed(0)
+    tokenizer, scheduler = build_tokenizer(), build_scheduler()
+    model = torch.nn.ModuleDict({"text": build_text_encoder(tokenizer), "unet": build_unet()}).train()
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, weight_decay=1e-2)
+    state = load_state(work / "unet.pt")
+    if state["step"]:
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    captions = [Scene(*kind).caption for kind in all_kinds()] + [""]
+    ids = tokenizer(captions, padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids
+    began, mean_loss = time.time(), None
+    for step in range(state["step"], steps):
+        generator = torch.Generator().manual_seed(10_000_000 + step)
+        optimizer.param_groups[0]["lr"] = rate(step, steps, 6e-4)
+        clips, caption = draw_batch(data, batch, generator)
+        t = torch.randint(1000, (batch,), generator=generator)
+        noise = torch.randn(clips.shape, generator=generator)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            text = model["text"](ids[caption])[0]
+            guess = model["unet"](scheduler.add_noise(clips, noise, t), t, text).sample
+        loss = (guess.float() - scheduler.get_velocity(clips, noise, t)).pow(2).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        keep = min(0.9985, (1 + step) / (20 + step))
+        torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - keep)
+        mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
+        if step % 50 == 0 or step == steps - 1:
+            log.info("unet %d/%d loss %.4f (%.0f s)", step, steps, mean_loss, time.time() - began)
+        if step % 250 == 249 or step == steps - 1:
+            weights = {"model": model.state_dict(), "average": average.state_dict()}
+            save_state(work / "unet.pt", step=step + 1, optimizer=optimizer.state_dict(), **weights)
+    return tokenizer, average.eval()
+
+
+def export(vae: AutoencoderKL, tokenizer: CLIPTokenizer, trained: torch.nn.ModuleDict, out: Path) -> None:
+    """Write a folder that the stock pipeline loads: float16, but for the text encoder, whose stored type transformers keeps."""
+    parts = {"vae": vae, "text_encoder": trained["text"], "unet": trained["unet"]}
+    pipe = TextToVideoSDPipeline(tokenizer=tokenizer, scheduler=build_scheduler(), **parts)
+    vae.half()
+    trained["unet"].half()
+    pipe.save_pretrained(out, safe_serialization=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/moving-shapes"), help="checkpoints live here")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--vae-steps", type=int, default=2400)
+    parser.add_argument("--unet-steps", type=int, default=6000)
+    parser.add_argument("--scenes-per-kind", type=int, default=8)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    vae = train_vae(args.work, args.vae_steps)
+    whiten(vae)
+    data = encode_scenes(vae, args.work, args.scenes_per_kind)
+    export(vae, *train_unet(data, args.work, args.unet_steps), args.out)
+
+
+if __name__ == "__main__":
+    main()
