@@ -1,0 +1,83 @@
+"""What tests run on their ranks: each function gets its group and the whole input, works on its clip, returns its slice."""
+
+import torch
+
+from parallel.comm import agree as agreement
+from parallel.comm import reduce
+from parallel.comm.fetch import Route, drive, fetch
+from parallel.comm.group import Group
+from parallel.layers.attention import Biases
+from parallel.layers.patch import Swap, patched
+from parallel.layers.view import View
+from parallel.maths import clips, moments
+from parallel.maths.scope import Span
+from parallel.models import unet3d
+from parallel.models.unet3d import CONVS
+from parallel.layers.attention import DualScopeProcessor
+from parallel.layers.conv import NormConv
+from parallel.layers.norm import FrameGroupNorm
+from tests import builders
+
+
+def _view(group: Group, frames: int, local: int = 0, global_: int = 0, loop: bool = False) -> View:
+    return View(group, Span(frames, local, global_, loop))
+
+
+def fetch_frames(group: Group, x, wanted, dim, dtype=torch.float32):
+    """Return (what came, in which order, all notes) for own frames `x` of a whole tensor cut along `dim`."""
+    parts = clips.cut(x.shape[dim], group.size)
+    lane = drive(Route(parts, wanted[: group.size]), group.rank, group.device)
+    own = x.narrow(dim, lane.clip.start, len(lane.clip)).to(dtype)
+    note = torch.full((2, 3), float(group.rank)) + 0.1
+    arrived, notes = fetch(own, dim, lane, group, note=note).wait()
+    plain, nothing = fetch(own, dim, lane, group).wait()
+    assert nothing is None and torch.equal(plain, arrived)
+    return arrived, lane.arrivals, notes
+
+
+def merge_moments(group: Group, x, groups):
+    clip = clips.cut(x.shape[2], group.size)[group.rank]
+    return reduce.moments(moments.measure(x[:, :, clip.start : clip.stop], groups), group)
+
+
+def agree(group: Group, flags):
+    return agreement.agree(flags[group.rank], group)
+
+
+def convolve(group: Group, x_BCFHW, loop):
+    """Run a patched TemporalConvLayer on this rank's clip."""
+    layer = builders.conv_layer()
+    view = _view(group, x_BCFHW.shape[2], loop=loop)
+    own = x_BCFHW[:, :, view.clip.start : view.clip.stop]
+    with torch.inference_mode(), patched([Swap(layer, name, NormConv(getattr(layer, name), view)) for name in CONVS]):
+        out = layer(own.transpose(1, 2).flatten(0, 1), num_frames=len(view.clip))
+    return out.unflatten(0, (-1, len(view.clip))).transpose(1, 2)
+
+
+def attend(group: Group, x_BCFHW, local, global_, loop=False, biases=(0.0, 0.0), trained=None, norm=True):
+    """Run a patched TransformerTemporalModel on this rank's clip."""
+    model = builders.temporal_transformer()
+    view = _view(group, x_BCFHW.shape[2], local, global_, loop)
+    state = Biases(view, trained)
+    state.set(*biases)
+    changes = [Swap(model, "norm", FrameGroupNorm(model.norm, view))] if norm else []
+    block = model.transformer_blocks[0]
+    changes += [Swap(attn, "processor", DualScopeProcessor(view, state)) for attn in (block.attn1, block.attn2)]
+    own = x_BCFHW[:, :, view.clip.start : view.clip.stop]
+    with torch.inference_mode(), patched(changes):
+        out = model(own.transpose(1, 2).flatten(0, 1), num_frames=len(view.clip)).sample
+    return out.unflatten(0, (-1, len(view.clip))).transpose(1, 2)
+
+
+def call_unet(group: Group, x_BCFHW, timestep, text_BLD, local, global_, loop=False):
+    """Run a patched UNet on this rank's clip."""
+    net = builders.unet()
+    view = _view(group, x_BCFHW.shape[2], local, global_, loop)
+    with torch.inference_mode(), patched(unet3d.frame_changes(net, view, Biases(view))):
+        return net(x_BCFHW[:, :, view.clip.start : view.clip.stop], timestep, encoder_hidden_states=text_BLD).sample
+
+
+def cost_of_unet(group: Group, x_BCFHW, timestep, text_BLD, local, global_):
+    """Return (messages, bytes) of one UNet call."""
+    call_unet(group, x_BCFHW, timestep, text_BLD, local, global_)
+    return group.meter.messages, group.meter.sent

@@ -1,0 +1,152 @@
+"""`python -m parallel generate`, as a person types it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from parallel import __main__ as cli
+from parallel import movies
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def command(model, *more) -> list[str]:
+    size = ["--height", "16", "--width", "16", "--frames", "7", "--steps", "2", "--devices", "cpu,cpu", "--threads", "1"]
+    return [sys.executable, "-m", "parallel", "generate", "--model", str(model), *size, *map(str, more)]
+
+
+def refusal(monkeypatch, capsys, model, *more) -> str:
+    monkeypatch.setattr(sys, "argv", ["parallel", *command(model, *more)[3:]])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert cli.main() == 2
+    return capsys.readouterr().err
+
+
+def rank_processes(host: int) -> list[int]:
+    """Return the rank processes that a host started."""
+    children = Path(f"/proc/{host}/task/{host}/children").read_text().split()
+    return [int(pid) for pid in children]
+
+
+def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
+    (tmp_path / "timeline.txt").write_text("0: a cat\n0.5s: a dog\n")
+    files = [tmp_path / name for name in ("v.mp4", "l.safetensors", "r.json")]
+    more = ["--timeline", tmp_path / "timeline.txt", "--fade", 1, "--output", files[0], "--latents", files[1], "--report", files[2]]
+    done = subprocess.run(command(tiny, *more, "--loop"), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"7 frames of 16x16 in {files[0]}\n"
+    assert done.stderr == ""
+    assert movies.read(files[0], height=16, width=16, most=99).shape == (7, 16, 16, 3)
+    latents = load_file(files[1])["latents"]
+    assert latents.shape == (1, 4, 7, 8, 8) and latents.dtype == torch.float32 and torch.isfinite(latents).all()
+    report = json.loads(files[2].read_text())
+    assert list(report["seconds"]) == ["start", "load", "encode", "denoise", "decode", "write"]
+    assert [rank["rank"] for rank in report["ranks"]] == [0, 1]
+    assert all(rank["sent_bytes"] > 0 and rank["waited_seconds"] > 0 and rank["peak_memory_bytes"] > 0 for rank in report["ranks"])
+
+    # Refined from its own latents, and from its own file.
+    for init in files[:2]:
+        more = ["--prompt", "a cat", "--init", init, "--denoise", 0.5, "--output", tmp_path / "png"]
+        subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
+        assert len(list((tmp_path / "png").iterdir())) == 7
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """A rank notices the end of its standard input by itself; another's process has no event to wait for but its end."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        ended, _, _ = select.select([descriptor], [], [], 5)
+        os.close(descriptor)
+        assert ended, f"rank process {pid} outlived its host by 5 s"
+
+
+def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
+    more = ["--prompt", "a cat", "--steps", 1000, "--frames", 40, "--output", folder / "v.mp4"]
+    return subprocess.Popen(command(model, *more), cwd=ROOT, start_new_session=True, **options)
+
+
+@pytest.mark.parametrize("sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path, sent, left):
+    host = start_long_job(tiny, tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        while len(ranks := rank_processes(host.pid)) < 2:
+            assert host.poll() is None
+        host.send_signal(sent)
+        _, said = host.communicate(timeout=30)
+    finally:
+        host.kill()
+    assert host.returncode == left
+    if sent != signal.SIGKILL:
+        assert said.splitlines()[-1] == "stopped: nothing was written"
+    wait_until_gone(ranks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
+    """A real terminal: the bar shows, and the key goes to the whole foreground group, as it does in a shell."""
+    ours, theirs = os.openpty()
+    take = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
+    host = start_long_job(tiny, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take)
+    os.close(theirs)
+    said = b""
+    try:
+        while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
+            said += os.read(ours, 4096)
+        ranks = rank_processes(host.pid)
+        os.write(ours, b"\x03")
+        with contextlib.suppress(OSError):  # EIO is the end of a terminal
+            while part := os.read(ours, 4096):
+                said += part
+        assert host.wait(timeout=30) == 130
+    finally:
+        host.kill()
+        os.close(ours)
+    assert b"stopping after this step" in said and said.endswith(b"stopped: nothing was written\r\n")
+    steps = [int(step) for step in re.findall(rb" (\d+)/1000", said)]
+    assert 0 < max(steps) < 500
+    assert len(ranks) == 2
+    wait_until_gone(ranks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, monkeypatch, capsys):
+    def said(*more):
+        return refusal(monkeypatch, capsys, tiny, "--output", tmp_path / "v.mp4", *more)
+
+    assert said() == "error: wanted either --prompt TEXT or --timeline FILE\n"
+    assert said("--prompt", "a", "--timeline", "t") == "error: wanted either --prompt TEXT or --timeline FILE\n"
+    assert said("--prompt", "a", "--frames", 0) == "error: frames: wanted at least 1, got 0\n"
+    assert said("--prompt", "a", "--frames", 1) == "error: cannot cut 1 frames into 2 clips: use at most 1 ranks\n"
+    assert said("--prompt", "a", "--height", 17) == "error: height: wanted a multiple of 2, got 17: use 16\n"
+    assert said("--prompt", "a", "--scheduler", "heun").startswith("error: scheduler: wanted 'model', 'ddim', ")
+    assert said("--prompt", "a", "--devices", "cuda:77").startswith("error: device cuda:77 is not there: ")
+    assert said("--prompt", "a", "--output", tmp_path / "no" / "v.mp4") == (
+        f"error: output folder {tmp_path / 'no'} does not exist: make it first\n"
+    )
+    assert said("--prompt", "a", "--latents", "/nowhere/x.safetensors") == (
+        "error: output folder /nowhere does not exist: make it first\n"
+    )
+    assert said("--timeline", tmp_path / "t").startswith(f"error: timeline {tmp_path / 't'} can't be read")
+    (tmp_path / "t").write_text("0: a\n9: b")
+    assert said("--timeline", tmp_path / "t") == (
+        "error: timeline line 2: frame 9 is past the end of a video of 7 frames: use frames 0 to 6\n"
+    )
+    (tmp_path / "x.safetensors").write_bytes(b"garbage")
+    assert said("--prompt", "a", "--init", tmp_path / "x.safetensors").startswith("error: init ")
+    assert said("--prompt", "a", "--denoise", 0.5) == (
+        "error: denoise: 0.5 needs a video or latents to start from: give an init, or use 1\n"
+    )

@@ -1,0 +1,33 @@
+"""The communication verbs on real gloo ranks."""
+
+import pytest
+import torch
+
+from parallel.maths import clips
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_fetch_brings_the_wanted_frames_and_everybodys_note(ranks, size, dtype):
+    x = torch.randn(2, 11, 3, 5, generator=torch.Generator().manual_seed(1))
+    wanted = ((0, 5, 10), (), (9, 8, 1, 1), tuple(range(11)))
+    for rank, (arrived, order, notes) in enumerate(ranks("fetch_frames", size, x=x, wanted=wanted, dim=1, dtype=dtype)):
+        own = clips.cut(11, size)[rank]
+        assert set(order) == set(wanted[rank]) - set(own)
+        assert torch.equal(arrived, x[:, list(order)].to(dtype))
+        assert torch.equal(notes, (torch.arange(size) + 0.1).view(-1, 1, 1).expand(-1, 2, 3))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_merged_moments_are_those_of_the_whole_video(ranks, size):
+    x = torch.randn(2, 8, 7, 4, 4, generator=torch.Generator().manual_seed(1)) + 5
+    whole = x.reshape(2, 4, -1)
+    for mean, variance in ranks("merge_moments", size, x=x, groups=4):
+        assert torch.allclose(mean, whole.mean(-1), atol=1e-5)
+        assert torch.allclose(variance, whole.var(-1, correction=0), atol=1e-5)
+
+
+def test_all_ranks_do_what_rank_0_read(ranks):
+    assert ranks("agree", 3, flags=[True, False, False]) == [True] * 3
+    assert ranks("agree", 3, flags=[False, True, True]) == [False] * 3
+    assert ranks("agree", 1, flags=[True]) == [True]

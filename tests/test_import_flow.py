@@ -1,0 +1,87 @@
+"""The drawing of DESIGN.md section 3 as a test: imports flow one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+VOCABULARY = {"errors", "protocol", "folder", "timeline", "wire", "frames"}
+ALLOWED = {
+    "errors": set(),
+    "protocol": {"errors"},
+    "folder": {"errors", "protocol"},
+    "timeline": {"errors", "protocol"},
+    "wire": {"protocol"},
+    "frames": {"errors", "protocol"},
+    "movies": {"errors"},
+    "maths": set(),
+    "comm": {"maths", "errors"},
+    "layers": {"maths", "comm"},
+    "models": {"maths", "comm", "layers"},
+    "sampler": {"maths", "comm", "layers", "models", "errors", "protocol", "folder"},
+    "worker": {"comm", "sampler"} | VOCABULARY,
+    "pool": VOCABULARY,
+    "__main__": {"pool", "movies"} | VOCABULARY,
+    "__init__": set(),
+}
+FILES = sorted((ROOT / "parallel").rglob("*.py"))
+
+
+def imports(file: Path) -> list[tuple[int, str]]:
+    """Return (level, dotted name) of every import in a file, wherever it stands."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is None:
+            found += [(node.level, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module))
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_flow_one_way(file):
+    place = file.relative_to(ROOT / "parallel").with_suffix("").parts
+    for level, name in imports(file):
+        top = name.split(".")[0]
+        assert level > 0 or top not in ("parallel", "nodes", "tests"), f"absolute import of {name}: the folder may bear any name"
+        assert top not in ("comfy", "comfy_api", "nodes", "pickle", "ray"), f"{name} has no place in the engine"
+        if level == len(place):  # relative to parallel/ itself
+            assert top in ALLOWED[place[0]] | {place[0]}, f"{place[0]} may not import {name}"
+        assert level <= len(place), f"{name} is outside the pack"
+
+
+def test_only_comm_and_the_pools_store_know_torch_distributed():
+    for file in FILES:
+        users = [name for level, name in imports(file) if level == 0 and name.startswith("torch.distributed")]
+        place = file.relative_to(ROOT / "parallel").parts
+        assert not users or place[0] == "comm" or (place[0] == "pool" and "is_master=True" in file.read_text()), file
+
+
+def test_only_the_group_knows_the_backend():
+    for file in FILES:
+        text = file.read_text().lower()
+        code = "\n".join(line for line in text.splitlines() if '"' in line)
+        assert file.name in ("group.py",) or not ('"gloo"' in code or '"nccl"' in code), file
+
+
+def test_the_host_side_imports_neither_diffusers_nor_transformers():
+    code = "import sys, parallel.pool, parallel.timeline, parallel.frames; print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_nothing_unpickles_evaluates_or_trusts_remote_code():
+    banned = {"eval", "exec", "__import__"}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in banned, file
+            if isinstance(node, ast.keyword):
+                assert node.arg not in ("trust_remote_code", "shell"), file
+            if isinstance(node, ast.Attribute):
+                assert (getattr(node.value, "id", ""), node.attr) != ("torch", "load"), file

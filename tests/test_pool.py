@@ -1,0 +1,154 @@
+"""A pool of real rank processes: warm, stopped, killed, failed."""
+
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+
+from parallel.errors import JobRefused, RankFailed, Stopped
+from parallel.pool import Pool
+from parallel.pool.devices import resolve
+from parallel.protocol import Job, Prompt, Scope, checked
+
+
+def job(model, **change) -> Job:
+    values = {"prompts": (Prompt(frame=0, text="a cat"),), "frames": 9, "height": 16, "width": 16, "num_inference_steps": 4}
+    return checked(Job, **{**values, "model": str(model), "scope": Scope(local_context=2, global_frames=3), **change})
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_jobs_run_one_after_another_on_the_same_warm_ranks(tiny, pools):
+    pool, steps = pools(3), []
+    first = pool.run(job(tiny), on_step=steps.append)
+    ranks = pool.process_ids
+    second = pool.run(job(tiny, seed=1))
+    third = pool.run(job(tiny))
+    assert pool.process_ids == ranks and len(ranks) == 3
+    assert torch.equal(first.latents, third.latents) and torch.equal(first.frames, third.frames)
+    assert not torch.allclose(first.latents, second.latents)
+    assert first.latents.shape == (1, 4, 9, 8, 8) and first.frames.shape == (9, 16, 16, 3)
+    assert 0 <= first.frames.min() and first.frames.max() <= 1 and first.frames.std() > 0.01
+    for rank in range(3):
+        seen = [step.step for step in steps if step.rank == rank and step.phase == "denoise"]
+        assert seen == [0, 1, 2, 3, 4]
+    assert third.ranks[0].seconds["load"] < 0.5, "the model stays loaded"
+    assert [report.rank for report in first.ranks] == [0, 1, 2]
+    assert all(report.sent_bytes > 0 and report.peak_memory_bytes > 2**20 for report in first.ranks)
+    assert set(first.ranks[0].seconds) == {"load", "encode", "denoise", "decode"}
+
+
+def test_a_job_without_decoding_has_no_frames(tiny, pools):
+    assert pools(3).run(job(tiny, decode=False)).frames is None
+
+
+def test_a_stop_ends_the_job_within_a_step_and_leaves_the_ranks_warm(tiny, pools):
+    pool, steps = pools(3), []
+    pool.start()
+    ranks = pool.process_ids
+    seen = lambda: any(step.phase == "denoise" and step.step >= 2 for step in steps)  # noqa: E731
+    with pytest.raises(Stopped):
+        pool.run(job(tiny, num_inference_steps=400), on_step=steps.append, should_stop=seen)
+    assert max(step.step for step in steps if step.phase == "denoise") < 100
+    assert pool.process_ids == ranks
+    assert torch.isfinite(pool.run(job(tiny)).latents).all()
+    assert pool.process_ids == ranks
+
+
+def test_a_stop_before_the_first_step_is_heard(tiny, pools):
+    pool = pools(3)
+    pool.start()
+    with pytest.raises(Stopped):
+        pool.run(job(tiny, num_inference_steps=400), should_stop=lambda: True)
+    assert torch.isfinite(pool.run(job(tiny)).latents).all()
+
+
+def test_a_killed_rank_ends_the_job_by_name_and_the_next_job_starts_afresh(tiny):
+    with Pool(("cpu", "cpu"), threads=1) as pool:
+        pool.start()
+        ranks = pool.process_ids
+
+        def kill(step):
+            if step.phase == "denoise" and step.step == 1 and alive(ranks[1]):
+                os.kill(ranks[1], signal.SIGKILL)
+
+        with pytest.raises(RankFailed) as failed:
+            pool.run(job(tiny, num_inference_steps=200), on_step=kill)
+        assert failed.value.rank == 1
+        assert str(failed.value) == "rank 1 on cpu ended without a word, exit code -9"
+        assert pool.process_ids == () and not any(alive(pid) for pid in ranks)
+        assert torch.isfinite(pool.run(job(tiny)).latents).all()
+        ranks = pool.process_ids
+    assert not any(alive(pid) for pid in ranks)
+    pool.stop()
+
+
+def test_a_rank_that_fails_ends_the_job_with_its_own_traceback(tiny, tmp_path):
+    """A file of weights that is cut short: the door sees a folder in order, the rank finds out."""
+    broken = shutil.copytree(tiny, tmp_path / "broken")
+    weights = next((broken / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with Pool(("cpu", "cpu"), threads=1) as pool:
+        pool.start()
+        ranks = pool.process_ids
+        with pytest.raises(RankFailed, match=r"^rank [01] on cpu failed: ") as failed:
+            pool.run(job(broken))
+        assert "Traceback" in failed.value.traceback and "from_pretrained" in str(failed.value)
+        assert not any(alive(pid) for pid in ranks)
+
+
+def test_wrong_input_is_refused_before_any_rank_starts(tiny, tmp_path):
+    pool = Pool(("cpu", "cpu"))
+    for wrong in (job(tmp_path / "no"), job(tiny, height=17), job(tiny, frames=1), job(tiny, denoise=0.5)):
+        with pytest.raises(JobRefused):
+            pool.run(wrong)
+    message = r"^init: wanted frames \(9, 16, 16, 3\), one frame \(1, 16, 16, 3\) or latents \(4, 9, 8, 8\), got \(8, 16, 16, 3\)$"
+    with pytest.raises(JobRefused, match=message):
+        pool.run(job(tiny), init=torch.zeros(8, 16, 16, 3))
+    assert pool.process_ids == ()
+
+
+def test_an_init_reaches_the_rank_that_owns_its_frames(tiny, pools):
+    """Hardly any noise: each frame of the result is the init's own frame, on one rank as on three."""
+    init = torch.rand(9, 16, 16, 3)
+    weak = job(tiny, denoise=0.05, num_inference_steps=20, guidance_scale=1.0)
+    three, one = (pools(size).run(weak, init=init).latents for size in (3, 1))
+    assert (three - one).abs().max() < 1e-4
+    other = pools(3).run(weak, init=init.roll(1, 0)).latents
+    assert not torch.allclose(other, three, atol=1e-2)
+    still = pools(3).run(weak, init=(init[:1] * 255).to(torch.uint8)).latents
+    assert torch.isfinite(still).all()
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ("cuda:99", r"^device cuda:99 is not there: this machine has .*; use cpu or auto$"),
+        ("gpu", r"^device: wanted cpu or cuda:NUMBER, got 'gpu': separate several by commas, or use auto$"),
+        ("", r"^device: wanted cpu or cuda:NUMBER, got '': separate several by commas, or use auto$"),
+        ("cpu;cpu", r"^device: wanted cpu or cuda:NUMBER, got 'cpu;cpu': separate several by commas, or use auto$"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(names, message):
+    with pytest.raises(JobRefused, match=message):
+        resolve(names)
+
+
+def test_devices_are_one_a_rank():
+    assert resolve("cpu, cpu,cpu") == ("cpu",) * 3
+    assert len(resolve("auto")) >= 1
+
+
+@pytest.mark.gpu
+def test_a_gpu_rank_makes_the_video_that_a_cpu_rank_makes(tiny, pools):
+    with Pool(("cuda:0",)) as pool:
+        got = pool.run(job(tiny)).latents
+    assert (got - pools(1).run(job(tiny)).latents).abs().max() < 1e-2

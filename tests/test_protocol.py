@@ -1,0 +1,57 @@
+import pytest
+from pydantic import ValidationError
+
+from parallel.errors import JobRefused
+from parallel.protocol import BlockHandle, Job, Prompt, Scope, Work, checked, from_bytes, to_bytes
+
+GOOD = {"model": "m", "prompts": (Prompt(frame=0, text="a"),), "frames": 10, "height": 64, "width": 64}
+
+
+def test_a_message_survives_the_wire():
+    job = checked(Job, **GOOD, scope=Scope(local_bias=(1.5, 2)), seed=2**64 - 1)
+    work = Work(number=3, job=job, latents=BlockHandle(path="/x", shape=(1, 2), dtype="float32"))
+    assert from_bytes(to_bytes(work)) == work
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"kind": "work"}', b'{"kind": "nope"}', b"\xff\xfe", b'{"kind":"hello","rank":1,"x":2}'])
+def test_garbage_is_no_message(data):
+    with pytest.raises(ValidationError):
+        from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"frames": 0}, "frames: wanted greater than or equal to 1, got 0"),
+        ({"frames": 10**9}, "frames: wanted less than or equal to 1000000, got 1000000000"),
+        ({"guidance_scale": float("nan")}, "guidance_scale: wanted a finite number, got nan"),
+        ({"seed": -1}, "seed: wanted greater than or equal to 0, got -1"),
+        ({"denoise": 0.0}, "denoise: wanted greater than 0, got 0.0"),
+        (
+            {"scheduler": "heun"},
+            "scheduler: wanted 'model', 'ddim', 'dpmpp_2m', 'uni_pc', 'euler' or 'euler_ancestral', got 'heun'",
+        ),
+        (
+            {"prompts": (Prompt(frame=3, text="a"),)},
+            "prompts: the first one must start at frame 0, got frame 3: add a prompt at 0",
+        ),
+        (
+            {"prompts": tuple(Prompt(frame=f, text="a") for f in (0, 5, 2))},
+            "prompts: frame 2 comes after frame 5: sort them, one prompt a frame",
+        ),
+        (
+            {"prompts": tuple(Prompt(frame=f, text="a") for f in (0, 10))},
+            "prompts: frame 10 is past the end of a video of 10 frames: use frames 0 to 9",
+        ),
+        ({"colour": 1}, "colour: wanted Extra inputs are not permitted, got 1"),
+    ],
+)
+def test_a_wrong_job_is_refused_in_words(change, message):
+    with pytest.raises(JobRefused) as refused:
+        checked(Job, **{**GOOD, **change})
+    assert str(refused.value) == message
+
+
+def test_a_job_can_not_be_changed():
+    with pytest.raises(ValidationError):
+        checked(Job, **GOOD).frames = 3
