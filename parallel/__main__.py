@@ -51,9 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dtype", default=default["dtype"], help="float32, float16 or bfloat16")
     add("--local-context", type=int, default=scope.local_context, help="frames on either side that a frame attends to")
     add("--global-frames", type=int, default=scope.global_frames, help="frames of the whole video that all attend to")
-    pair = {"type": float, "nargs": 2, "metavar": ("EARLY", "LATE")}
-    add("--local-bias", **pair, default=scope.local_bias, help="added to the logits of local keys")
-    add("--global-bias", **pair, default=scope.global_bias, help="added to the logits of global keys")
+    pair = ("EARLY", "LATE")
+    add("--local-bias", type=float, nargs=2, metavar=pair, default=scope.local_bias, help="added to local keys' logits")
+    add("--global-bias", type=float, nargs=2, metavar=pair, default=scope.global_bias, help="added to global keys' logits")
     add("--phase-timestep", type=int, default=scope.phase_timestep, help="timesteps above it are early")
     add("--bias-ramp", action="store_true", help="go from early to late evenly instead of at a timestep")
     add("--trained-frames", type=int, help="scale logits by log(keys) / log(this)")
@@ -72,7 +72,7 @@ def build_job(args: argparse.Namespace) -> Job:
     if args.frames < 1:
         raise JobRefused(f"frames: wanted at least 1, got {args.frames}")
     if args.timeline is None:
-        prompts = (checked(Prompt, frame=0, text=args.prompt),)
+        prompts: tuple[Prompt, ...] = (checked(Prompt, frame=0, text=args.prompt),)
     else:
         prompts = timeline.parse(_read_text(args.timeline), fps=args.fps, frames=args.frames)
     scope = checked(
@@ -85,7 +85,21 @@ def build_job(args: argparse.Namespace) -> Job:
         ramp=args.bias_ramp,
         trained_frames=args.trained_frames,
     )
-    same = ("model", "parts", "dtype", "fade", "negative", "frames", "height", "width", "fps", "seed", "scheduler", "loop", "denoise")
+    same = (
+        "model",
+        "parts",
+        "dtype",
+        "fade",
+        "negative",
+        "frames",
+        "height",
+        "width",
+        "fps",
+        "seed",
+        "scheduler",
+        "loop",
+        "denoise",
+    )
     renamed = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
     return checked(Job, prompts=prompts, scope=scope, **{name: getattr(args, name) for name in same}, **renamed)
 
@@ -145,6 +159,7 @@ def generate(args: argparse.Namespace, should_stop) -> None:
         finally:
             bar.close()
     began = time.perf_counter()
+    assert video.frames is not None, "the job asks for frames"
     movies.write(video.frames, output, job.fps)
     if args.latents:
         save_file({"latents": video.latents.contiguous()}, args.latents)

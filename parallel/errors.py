@@ -1,10 +1,10 @@
 """What can go wrong, as a tree.
 
-    VideoInfinityError
-    |-- JobRefused       wrong input, found before any rank works; also a ValueError
-    |-- Stopped          the caller asked to stop, and all ranks did
-    `-- RankFailed       a rank ended a job or itself; carries the rank and its traceback
-        `-- PeerLost     a rank could not reach another one: a consequence, never the cause
+VideoInfinityError
+|-- JobRefused       wrong input, found before any rank works; also a ValueError
+|-- Stopped          the caller asked to stop, and all ranks did
+`-- RankFailed       a rank ended a job or itself; carries the rank and its traceback
+    `-- PeerLost     a rank could not reach another one: a consequence, never the cause
 """
 
 

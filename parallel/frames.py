@@ -7,7 +7,7 @@ import tempfile
 import torch
 
 from .errors import JobRefused
-from .protocol import BlockHandle
+from .protocol import BlockHandle, BlockType
 
 DTYPES = {"float32": torch.float32, "uint8": torch.uint8}
 
@@ -19,10 +19,11 @@ class Block:
     Elsewhere it is a file in the temporary folder, which `close` removes. The tensor outlives `close`.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: str):
+    def __init__(self, shape: tuple[int, ...], dtype: BlockType):
         """Reserve a zeroed block; raise JobRefused if there is not enough memory."""
         size = max(1, torch.Size(shape).numel() * DTYPES[dtype].itemsize)
-        self._path = None
+        self._path: str | None = None
+        self._descriptor: int | None
         if hasattr(os, "memfd_create"):
             self._descriptor = os.memfd_create("video-infinity")
             path = f"/proc/{os.getpid()}/fd/{self._descriptor}"

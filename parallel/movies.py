@@ -57,6 +57,7 @@ def write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
 def _write_stream(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
     with av.open(path, "w") as container:
         stream = container.add_stream(CODECS[path.suffix], rate=Fraction(fps).limit_denominator(1000))
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames_THWC.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "16"}
@@ -69,8 +70,8 @@ def _bytes(frame_HWC: torch.Tensor) -> np.ndarray:
     return (frame_HWC * 255).round().to(torch.uint8).numpy()
 
 
-def read(path: Path, *, height: int, width: int, most: int) -> torch.Tensor:
-    """Return up to `most` frames of an image, a video or a folder of images, scaled to a size: uint8 (F, H, W, 3).
+def read(path: Path, *, most: int, height: int | None = None, width: int | None = None) -> torch.Tensor:
+    """Return up to `most` frames of an image, a video or a folder of images, scaled if a size is given: uint8 (F, H, W, 3).
 
     Raises JobRefused if there is no picture in it.
     """
@@ -89,14 +90,15 @@ def read(path: Path, *, height: int, width: int, most: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(frames))
 
 
-def _read_image(file: Path, height: int, width: int, most: int) -> list[np.ndarray]:
+def _read_image(file: Path, height: int | None, width: int | None, most: int) -> list[np.ndarray]:
     with Image.open(file) as image:
         _check_size(file, *image.size)
+        size = (width or image.width, height or image.height)
         frames = itertools.islice(ImageSequence.Iterator(image), most)
-        return [np.array(frame.convert("RGB").resize((width, height), Image.Resampling.BOX)) for frame in frames]
+        return [np.array(frame.convert("RGB").resize(size, Image.Resampling.BOX)) for frame in frames]
 
 
-def _read_video(file: Path, height: int, width: int, most: int) -> list[np.ndarray]:
+def _read_video(file: Path, height: int | None, width: int | None, most: int) -> list[np.ndarray]:
     with av.open(file) as container:
         if not container.streams.video:
             return []

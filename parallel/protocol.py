@@ -1,5 +1,6 @@
 """What travels between the host and its ranks: frozen, validated once, to and from JSON; never a pickle."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -8,6 +9,8 @@ from .errors import JobRefused
 
 Scheduler = Literal["model", "ddim", "dpmpp_2m", "uni_pc", "euler", "euler_ancestral"]
 DType = Literal["float32", "float16", "bfloat16"]
+Phase = Literal["load", "encode", "denoise", "decode"]
+BlockType = Literal["float32", "uint8"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Frozen_T = TypeVar("Frozen_T", bound="Frozen")
 
@@ -65,7 +68,7 @@ class Job(Frozen):
         starts = [prompt.frame for prompt in self.prompts]
         if starts[0] != 0:
             raise ValueError(f"prompts: the first one must start at frame 0, got frame {starts[0]}: add a prompt at 0")
-        for before, after in zip(starts, starts[1:]):
+        for before, after in pairwise(starts):
             if after <= before:
                 raise ValueError(f"prompts: frame {after} comes after frame {before}: sort them, one prompt a frame")
         if starts[-1] >= self.frames:
@@ -81,7 +84,7 @@ class BlockHandle(Frozen):
 
     path: str
     shape: tuple[int, ...]
-    dtype: Literal["float32", "uint8"]
+    dtype: BlockType
 
 
 class Start(Frozen):
@@ -135,7 +138,7 @@ class Step(Frozen):
     kind: Literal["step"] = "step"
     number: int
     rank: int
-    phase: Literal["load", "encode", "denoise", "decode"]
+    phase: Phase
     step: int
     steps: int
 

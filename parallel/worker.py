@@ -14,7 +14,7 @@ import torch
 from . import folder, frames, wire
 from .comm.group import Group, open_group
 from .errors import PeerLost, Stopped
-from .protocol import Done, Failed, Hello, RankReport, Ready, Start, Step, Stop, Work
+from .protocol import Done, Failed, Hello, Phase, RankReport, Ready, Start, Step, Stop, Work
 from .sampler.generate import Blocks, generate
 from .sampler.load import Model, load
 
@@ -43,13 +43,14 @@ class Rank:
         meter = self.group.meter
         meter.waited, meter.sent, meter.messages = 0.0, 0, 0
 
-        def report(phase: str, step: int, steps: int) -> None:
+        def report(phase: Phase, step: int, steps: int) -> None:
             clock.enter(phase)
             wire.send(self.channel, Step(number=work.number, rank=self.group.rank, phase=phase, step=step, steps=steps))
 
         report("load", 0, 1)
         model = self._load(work)
-        blocks = Blocks(*(None if b is None else frames.attach(b) for b in (work.latents, work.frames, work.init)))
+        pictures, init = (None if handle is None else frames.attach(handle) for handle in (work.frames, work.init))
+        blocks = Blocks(frames.attach(work.latents), pictures, init)
         try:
             generate(model, work.job, blocks, self.group, report=report, stopping=self._stopping)
         except Stopped:
@@ -131,8 +132,8 @@ def main() -> None:
     wire.send(channel, Hello(rank=start.rank))
     rank = None
     try:
-        where = {"host": wire.HOST, "port": start.store_port, "name": f"generation {start.generation}"}
-        group = open_group(start.rank, start.world_size, torch.device(start.device), **where)
+        me = (start.rank, start.world_size, torch.device(start.device))
+        group = open_group(*me, host=wire.HOST, port=start.store_port, name=f"generation {start.generation}")
         rank = Rank(channel, group)
         rank.serve()
     except EOFError:

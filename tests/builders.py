@@ -59,7 +59,9 @@ def text_to_video_folder(folder: Path, *, unet_only: bool = False, fps_cond: boo
         save_file({**load_file(file), **extra}, file, metadata={"format": "pt"})
     if unet_only:
         return folder
-    DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False).save_pretrained(folder / "scheduler")
+    DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False).save_pretrained(
+        folder / "scheduler"
+    )
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     vae = AutoencoderKL(**blocks, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1)
     randomized(vae).save_pretrained(folder / "vae")
@@ -70,7 +72,9 @@ def text_to_video_folder(folder: Path, *, unet_only: bool = False, fps_cond: boo
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=8)
     tokenizer.save_pretrained(folder / "tokenizer")
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPTextConfig(vocab_size=len(vocab), max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1, **sizes)
+    config = CLIPTextConfig(
+        vocab_size=len(vocab), max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1, **sizes
+    )
     randomized(CLIPTextModel(config)).save_pretrained(folder / "text_encoder")
     (folder / "model_index.json").write_text(
         json.dumps(

@@ -2,20 +2,21 @@
 
 import torch
 
+from parallel import folder
 from parallel.comm import agree as agreement
 from parallel.comm import reduce
 from parallel.comm.fetch import Route, drive, fetch
 from parallel.comm.group import Group
-from parallel.layers.attention import Biases
+from parallel.layers.attention import Biases, DualScopeProcessor
+from parallel.layers.conv import NormConv
+from parallel.layers.norm import FrameGroupNorm
 from parallel.layers.patch import Swap, patched
 from parallel.layers.view import View
 from parallel.maths import clips, moments
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.models.unet3d import CONVS
-from parallel.layers.attention import DualScopeProcessor
-from parallel.layers.conv import NormConv
-from parallel.layers.norm import FrameGroupNorm
+from parallel.sampler import encode, generate, load, schedule
 from tests import builders
 
 
@@ -81,3 +82,16 @@ def cost_of_unet(group: Group, x_BCFHW, timestep, text_BLD, local, global_):
     """Return (messages, bytes) of one UNet call."""
     call_unet(group, x_BCFHW, timestep, text_BLD, local, global_)
     return group.meter.messages, group.meter.sent
+
+
+def sample_from(group: Group, job, noise):
+    """Run the denoising of a whole job on this rank's clip, from given starting noise of the whole video."""
+    model = load.load(folder.check(job, group.size), torch.float32, group.device)
+    view = _view(group, job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
+    scheduler = schedule.build(model.folder, job.scheduler)
+    steps = schedule.timesteps(scheduler, job, group.device)
+    start = noise[:, :, view.clip.start : view.clip.stop] * scheduler.init_noise_sigma
+    embeddings = encode.encode_prompts(model, job, view.clip)
+    settings = {"view": view, "scheduler": scheduler, "schedule": steps, "report": lambda *_: None}
+    *_, last = generate.sample(model, job, start, embeddings, **settings)
+    return last

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -43,7 +44,18 @@ def rank_processes(host: int) -> list[int]:
 def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
     (tmp_path / "timeline.txt").write_text("0: a cat\n0.5s: a dog\n")
     files = [tmp_path / name for name in ("v.mp4", "l.safetensors", "r.json")]
-    more = ["--timeline", tmp_path / "timeline.txt", "--fade", 1, "--output", files[0], "--latents", files[1], "--report", files[2]]
+    more = [
+        "--timeline",
+        tmp_path / "timeline.txt",
+        "--fade",
+        1,
+        "--output",
+        files[0],
+        "--latents",
+        files[1],
+        "--report",
+        files[2],
+    ]
     done = subprocess.run(command(tiny, *more, "--loop"), cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == f"7 frames of 16x16 in {files[0]}\n"
     assert done.stderr == ""
@@ -53,7 +65,9 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
     report = json.loads(files[2].read_text())
     assert list(report["seconds"]) == ["start", "load", "encode", "denoise", "decode", "write"]
     assert [rank["rank"] for rank in report["ranks"]] == [0, 1]
-    assert all(rank["sent_bytes"] > 0 and rank["waited_seconds"] > 0 and rank["peak_memory_bytes"] > 0 for rank in report["ranks"])
+    assert all(
+        rank["sent_bytes"] > 0 and rank["waited_seconds"] > 0 and rank["peak_memory_bytes"] > 0 for rank in report["ranks"]
+    )
 
     # Refined from its own latents, and from its own file.
     for init in files[:2]:
@@ -99,6 +113,7 @@ def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path
 def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
     """A real terminal: the bar shows, and the key goes to the whole foreground group, as it does in a shell."""
     ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # else tqdm shows nothing
     take = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
     host = start_long_job(tiny, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take)
     os.close(theirs)
@@ -106,6 +121,7 @@ def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
     try:
         while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
             said += os.read(ours, 4096)
+            assert b"40 frames of" not in said, "the job ended before the bar was seen"
         ranks = rank_processes(host.pid)
         os.write(ours, b"\x03")
         with contextlib.suppress(OSError):  # EIO is the end of a terminal

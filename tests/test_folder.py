@@ -42,7 +42,9 @@ def test_a_size_that_the_vae_can_not_do(tiny):
 
 
 def test_a_missing_folder(tmp_path):
-    assert refusal(job(tmp_path / "no"), 1) == f"model folder {tmp_path / 'no'} does not exist: give a folder in diffusers format"
+    assert (
+        refusal(job(tmp_path / "no"), 1) == f"model folder {tmp_path / 'no'} does not exist: give a folder in diffusers format"
+    )
 
 
 def test_a_folder_that_is_not_diffusers(tmp_path):

@@ -48,7 +48,9 @@ def test_imports_flow_one_way(file):
     place = file.relative_to(ROOT / "parallel").with_suffix("").parts
     for level, name in imports(file):
         top = name.split(".")[0]
-        assert level > 0 or top not in ("parallel", "nodes", "tests"), f"absolute import of {name}: the folder may bear any name"
+        assert level > 0 or top not in ("parallel", "nodes", "tests"), (
+            f"absolute import of {name}: the folder may bear any name"
+        )
         assert top not in ("comfy", "comfy_api", "nodes", "pickle", "ray"), f"{name} has no place in the engine"
         if level == len(place):  # relative to parallel/ itself
             assert top in ALLOWED[place[0]] | {place[0]}, f"{place[0]} may not import {name}"

@@ -13,7 +13,9 @@ def test_a_message_survives_the_wire():
     assert from_bytes(to_bytes(work)) == work
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"kind": "work"}', b'{"kind": "nope"}', b"\xff\xfe", b'{"kind":"hello","rank":1,"x":2}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[1]", b'{"kind": "work"}', b'{"kind": "nope"}', b"\xff\xfe", b'{"kind":"hello","rank":1,"x":2}']
+)
 def test_garbage_is_no_message(data):
     with pytest.raises(ValidationError):
         from_bytes(data)

@@ -27,7 +27,9 @@ def run(model_folder, frames=6, *, init=None, decode=True, **change):
     """Return (latents, frames) of a job on one rank in this process."""
     text = change.pop("text", "a cat")
     values = {"height": 16, "width": 16, "num_inference_steps": 3, "guidance_scale": 5.0, "scope": Scope(local_context=frames)}
-    job = checked(Job, **{**values, "model": str(model_folder), "prompts": (Prompt(frame=0, text=text),), "frames": frames, **change})
+    job = checked(
+        Job, **{**values, "model": str(model_folder), "prompts": (Prompt(frame=0, text=text),), "frames": frames, **change}
+    )
     model = load.load(folder.check(job, 1), getattr(torch, job.dtype), CPU)
     pixels = torch.zeros(frames, 16, 16, 3) if decode else None
     blocks = Blocks(torch.zeros(4, frames, 8, 8), pixels, init)
@@ -129,7 +131,9 @@ def test_prompts_as_a_timeline_of_one_equal_the_plain_path(tiny):
 
 
 def test_the_model_is_whole_again_after_a_job_and_after_a_stop(tiny):
-    job = checked(Job, model=str(tiny), prompts=(Prompt(frame=0, text="a"),), frames=4, height=16, width=16, num_inference_steps=3)
+    job = checked(
+        Job, model=str(tiny), prompts=(Prompt(frame=0, text="a"),), frames=4, height=16, width=16, num_inference_steps=3
+    )
     model = load.load(folder.check(job, 1), torch.float32, CPU)
     before = {name: type(module) for name, module in model.unet.named_modules()}
     processors = {name: type(p) for name, p in model.unet.attn_processors.items()}

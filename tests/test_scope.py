@@ -24,10 +24,7 @@ videos = st.fixed_dictionaries(
 
 def dense_logit_bias(frames, local, spread, loop, biases):
     """Return the T x T bias straight from the definition: -inf where query i does not see key j."""
-    if spread == 1:
-        everywhere = {0}
-    else:
-        everywhere = {round(i * (frames - 1) / (spread - 1)) for i in range(spread)}
+    everywhere = {0} if spread == 1 else {round(i * (frames - 1) / (spread - 1)) for i in range(spread)}
     bias = torch.full((frames, frames), -math.inf, dtype=torch.float64)
     for i in range(frames):
         for j in range(frames):

@@ -83,7 +83,9 @@ class Pending:
             if self.note is not None:
                 mine = peer == self.group.rank
                 # A clone begins its own storage, aligned for any type, which a view from the middle may not be.
-                notes.append(self.note if mine else self.inbox[at : at + header].clone().view(self.note.dtype).view_as(self.note))
+                notes.append(
+                    self.note if mine else self.inbox[at : at + header].clone().view(self.note.dtype).view_as(self.note)
+                )
                 at += 0 if mine else header
             frames.append(self.inbox[at : at + count * size].view(count, *self.frame_shape))
             at += count * size

@@ -20,8 +20,9 @@ class NormConv(nn.Module):
 
     def __init__(self, layers: nn.Sequential, view: View):
         super().__init__()
-        self.norm, *between, self.conv = layers
-        self.between = nn.Sequential(*between)
+        norm, *between, conv = layers
+        assert isinstance(norm, nn.GroupNorm) and isinstance(conv, nn.Conv3d)
+        self.norm, self.between, self.conv = norm, nn.Sequential(*between), conv
         kernel, pad = self.conv.kernel_size, self.conv.padding
         assert kernel[1:] == (1, 1) and pad == (kernel[0] // 2, 0, 0) and self.conv.stride == (1, 1, 1)
         self.halo = view.halo(pad[0])
@@ -30,6 +31,7 @@ class NormConv(nn.Module):
     def forward(self, x_BCFHW: torch.Tensor) -> torch.Tensor:
         own = moments.measure(x_BCFHW, self.norm.num_groups)
         edges, parts = fetch(x_BCFHW, TIME, self.halo.lane, self.group, note=own).wait()
+        assert parts is not None
         x = self.between(moments.normalize(self._widen(x_BCFHW, edges), *moments.merge(parts), self.norm))
         # The model was trained with zeros beyond the ends, after norm and activation.
         x[:, :, : self.halo.before] = 0

@@ -1,5 +1,7 @@
 """T frames -> N clips of consecutive frames (paper sec. 4.1)."""
 
+from itertools import pairwise
+
 
 def cut(frames: int, ranks: int) -> tuple[range, ...]:
     """Return one range of frame numbers a rank; lengths differ by at most 1, the longer ones first.
@@ -10,4 +12,4 @@ def cut(frames: int, ranks: int) -> tuple[range, ...]:
         raise ValueError(f"cannot cut {frames} frames into {ranks} clips: use at most {frames} ranks")
     length, longer = divmod(frames, ranks)
     starts = [rank * length + min(rank, longer) for rank in range(ranks + 1)]
-    return tuple(range(start, stop) for start, stop in zip(starts, starts[1:]))
+    return tuple(range(start, stop) for start, stop in pairwise(starts))

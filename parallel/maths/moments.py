@@ -31,6 +31,6 @@ def normalize(x_BCFHW, mean_BG, variance_BG, norm: torch.nn.GroupNorm) -> torch.
     per_group = channels // norm.num_groups
     # Batch norm at inference is the one fused kernel that takes statistics from outside, in float32 whatever x is.
     folded = x_BCFHW.reshape(1, batch * channels, *x_BCFHW.shape[2:])
-    statistics = [s.repeat_interleave(per_group, dim=1).flatten() for s in (mean_BG, variance_BG)]
-    affine = [None if p is None else p.float().repeat(batch) for p in (norm.weight, norm.bias)]
-    return batch_norm(folded, *statistics, *affine, training=False, eps=norm.eps).view_as(x_BCFHW)
+    mean, variance = (s.repeat_interleave(per_group, dim=1).flatten() for s in (mean_BG, variance_BG))
+    weight, bias = (None if p is None else p.float().repeat(batch) for p in (norm.weight, norm.bias))
+    return batch_norm(folded, mean, variance, weight, bias, training=False, eps=norm.eps).view_as(x_BCFHW)

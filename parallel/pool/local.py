@@ -6,19 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 
 import torch
 
-from .. import folder, wire
-from ..errors import JobRefused, RankFailed, Stopped
+from .. import folder
+from ..errors import JobRefused, Stopped
 from ..frames import Block
-from ..protocol import Done, Failed, Job, Message, RankReport, Ready, Step, Stop, Work
+from ..protocol import Done, Job, RankReport, Ready, Step, Work
+from .listen import listen, send
 from .ranks import Ranks
 
 log = logging.getLogger(__name__)
-POLL_SECONDS = 0.05  # how often the caller's wish to stop is asked for
-CAUSE_SECONDS = 2.0  # after a rank has lost its peers: how long to wait for word from the one that failed first
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,15 @@ class Pool:
         return tuple(process.pid for process in self._ranks.processes) if self._ranks else ()
 
     def start(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Start the ranks and wait until they have met. Does nothing if they run."""
-        if self._ranks is not None:
+        """Start the ranks and wait until they have met. Does nothing if all of them run."""
+        if self._ranks is not None and self._ranks.alive():
             return
+        self.stop()
         self._generation += 1
         self._ranks = Ranks(self.devices, self.threads, self._generation)
         with self._all_or_none():
             self._ranks.connect(should_stop)
-            for ready in self._listen(Ready, should_stop):
+            for ready in listen(self._ranks, Ready, number=0, should_stop=should_stop):
                 log.debug("rank %d is ready", ready.rank)
 
     def stop(self) -> None:
@@ -99,66 +98,16 @@ class Pool:
         reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
         return Video(latents.tensor[None], frames.tensor if frames else None, started, reports)
 
-    def _work(self, job: Job, blocks: tuple, on_step, should_stop) -> list[Done]:
+    def _work(self, job: Job, blocks: tuple[Block | None, ...], on_step, should_stop) -> list[Done]:
+        assert self._ranks is not None, "run has started them"
         self._number += 1
-        handles = {name: block and block.handle for name, block in zip(("latents", "frames", "init"), blocks)}
-        work = Work(number=self._number, job=job, **handles)
+        latents, frames, init = (block.handle if block else None for block in blocks)
+        assert latents is not None
+        work = Work(number=self._number, job=job, latents=latents, frames=frames, init=init)
         with self._all_or_none():
-            for channel in self._ranks.channels:
-                wire.send(channel, work)
-            return list(self._listen(Done, should_stop, on_step))
-
-    def _listen(self, kind: type, should_stop, on_step=lambda step: None) -> Iterator[Done | Ready]:
-        """Yield the one message of a kind that each rank sends; hand steps on meanwhile, and pass a wish to stop down."""
-        waiting, told = dict(enumerate(self._ranks.channels)), False
-        while waiting:
-            if not told and should_stop():
-                if kind is Ready:
-                    raise Stopped("stopped while the ranks started")
-                told = True
-                for channel in waiting.values():
-                    wire.send(channel, Stop(number=self._number))
-            for channel in wait(list(waiting.values()), timeout=POLL_SECONDS):
-                rank = self._ranks.channels.index(channel)
-                message = self._receive(rank)
-                if isinstance(message, Step) and message.number == self._number:
-                    on_step(message)
-                elif isinstance(message, kind):
-                    del waiting[rank]
-                    yield message
-
-    def _receive(self, rank: int) -> Message:
-        """Return a rank's next message; raise RankFailed if it reports a failure or is gone."""
-        try:
-            message = wire.receive(self._ranks.channels[rank])
-        except (EOFError, OSError):
-            raise self._cause(rank, None) from None
-        if isinstance(message, Failed):
-            raise self._cause(rank, message)
-        return message
-
-    def _cause(self, rank: int, failed: Failed | None) -> RankFailed:
-        """Return the failure that came first: a rank that only lost its peers waits for word from the one that broke."""
-        deadline = time.monotonic() + CAUSE_SECONDS
-        others = {channel: r for r, channel in enumerate(self._ranks.channels) if r != rank}
-        while failed is not None and failed.consequence and others and time.monotonic() < deadline:
-            for channel in wait(list(others), timeout=POLL_SECONDS):
-                try:
-                    message = wire.receive(channel)
-                except (EOFError, OSError):
-                    message = None
-                other = others[channel]
-                if message is None:
-                    rank, failed = other, None
-                    break
-                if isinstance(message, Failed):
-                    del others[channel]
-                    if not message.consequence:
-                        rank, failed = other, message
-        if failed is None:
-            code = self._ranks.exit_code(rank)
-            return RankFailed(f"rank {rank} on {self.devices[rank]} ended without a word, exit code {code}", rank=rank)
-        return RankFailed(f"rank {rank} on {self.devices[rank]} failed: {failed.message}", rank=rank, traceback=failed.traceback)
+            for rank in range(len(self.devices)):
+                send(self._ranks, rank, work)
+            return list(listen(self._ranks, Done, number=self._number, should_stop=should_stop, on_step=on_step))
 
     @contextmanager
     def _all_or_none(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from torch.distributed import TCPStore
 
 from .. import wire
 from ..errors import RankFailed, Stopped
-from ..protocol import Start
+from ..protocol import Hello, Start
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300  # importing torch and diffusers from a cold disk can take minutes
@@ -27,6 +27,7 @@ class Ranks:
     """Rank processes and the channels to them. Building it starts them; `connect` waits until they have called back."""
 
     def __init__(self, devices: tuple[str, ...], threads: int | None, generation: int):
+        self.devices = devices
         self.processes: list[subprocess.Popen] = []
         self.channels: list[Connection] = []
         self._key = secrets.token_bytes(32)
@@ -44,7 +45,9 @@ class Ranks:
     def _spawn(self, rank: int, device: str, size: int, threads: int | None, generation: int) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in DROPPED}
         if environment.get("PYTORCH_CUDA_ALLOC_CONF", "").startswith("backend:cudaMallocAsync"):
-            del environment["PYTORCH_CUDA_ALLOC_CONF"]  # ComfyUI's choice for its own process; NCCL's buffers want the native one
+            del environment[
+                "PYTORCH_CUDA_ALLOC_CONF"
+            ]  # ComfyUI's choice for its own process; NCCL's buffers want the native one
         process = subprocess.Popen(
             [sys.executable, "-m", "parallel.worker"],
             cwd=ROOT,
@@ -64,6 +67,7 @@ class Ranks:
             channel_port=self._listener.address[1],
             key=self._key.hex(),
         )
+        assert process.stdin is not None
         process.stdin.write(start.model_dump_json().encode() + b"\n")
         process.stdin.flush()
 
@@ -94,7 +98,17 @@ class Ranks:
                 channel = self._listener.accept()
             except (OSError, EOFError):
                 return  # closed by `end`
-            self._hellos.put((wire.receive(channel).rank, channel))
+            hello = wire.receive(channel)
+            assert isinstance(hello, Hello)
+            self._hellos.put((hello.rank, channel))
+
+    def alive(self) -> bool:
+        """Say whether every rank's process runs."""
+        return all(process.poll() is None for process in self.processes)
+
+    def name(self, rank: int) -> str:
+        """Return how errors call a rank."""
+        return f"rank {rank} on {self.devices[rank]}"
 
     def exit_code(self, rank: int) -> int | None:
         """Return the exit code of a rank whose channel has closed (negative: the signal that ended it)."""
@@ -109,7 +123,8 @@ class Ranks:
             process.kill()
         for process in self.processes:
             process.wait()
-            process.stdin.close()
+            if process.stdin is not None:
+                process.stdin.close()
         for channel in self.channels:
             channel.close()
         self._listener.close()

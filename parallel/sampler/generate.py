@@ -17,14 +17,14 @@ from ..layers.view import View
 from ..maths import noise
 from ..maths.scope import Span
 from ..models import unet3d
-from ..protocol import Job
+from ..protocol import Job, Phase
 from .decode import decode
 from .denoise import denoise
 from .encode import encode_frames, encode_prompts
 from .load import Model
 from .schedule import build, timesteps
 
-Report = Callable[[str, int, int], None]  # phase, step, steps
+Report = Callable[[Phase, int, int], None]  # phase, step, steps
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,12 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
     embeddings = encode_prompts(model, job, view.clip)
-    latents = draw_start(model, job, blocks, view, scheduler, schedule)
+    start = draw_start(model, job, blocks, view, scheduler, schedule)
 
     report("denoise", 0, len(schedule))
-    for latents in sample(model, job, latents, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report):
+    latents = start
+    run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
+    for latents in run:  # noqa: B007 (the last ones are the video)
         if agree(stopping(), group):
             raise Stopped("stopped between two steps")
     blocks.latents_CTHW[:, clip] = latents[0].cpu()

@@ -1,0 +1,45 @@
+# Each target makes its own virtual environment in .venv when it needs one. PYTHON chooses the interpreter (3.10 or newer).
+PYTHON ?= python3
+ENV := .venv
+RUN := $(ENV)/bin/python
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help demo test check model model-quality clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: $(ENV)/installed ## make 96 frames on two CPU ranks, into demo/
+	@echo "demo: two CPU ranks make 96 frames together, from two prompts, with the bundled model"
+	@mkdir -p demo
+	@$(RUN) -m parallel generate --timeline scripts/demo_timeline.txt --fade 4 --frames 96 --steps 20 --guidance 4 --seed 3 \
+		--devices cpu,cpu --output demo/video.mp4 --report demo/report.json
+	@$(RUN) -m scripts.contact_sheet demo/video.mp4 --ranks 2 --output demo/contact_sheet.png
+	@echo "demo: look at demo/video.mp4 and demo/contact_sheet.png"
+
+test: $(ENV)/installed ## run all tests
+	@echo "test: all tests, on real gloo ranks (a few minutes on two cores)"
+	@$(RUN) -m pytest -q
+
+check: $(ENV)/installed ## format, lint and types
+	@$(ENV)/bin/ruff format --check .
+	@$(ENV)/bin/ruff check .
+	@$(ENV)/bin/mypy
+
+model: $(ENV)/installed ## train the bundled model again, into build/ (about two hours on two cores)
+	@$(RUN) -m scripts.train_moving_shapes --out build/moving-shapes/model
+
+model-quality: $(ENV)/installed ## measure the bundled model: does it show what a caption says?
+	@$(RUN) -m benchmarks.model_quality
+
+$(ENV)/installed: requirements.txt requirements-dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is too old: Python 3.10 or newer is needed"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) can not make virtual environments: install its venv package (Debian: apt install python3-venv)"; exit 1; }
+	@echo "setting up $(ENV) (once; downloads torch, diffusers and transformers)"
+	@$(PYTHON) -m venv $(ENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt || { echo "error: pip could not install requirements-dev.txt: see its message above; is the package index reachable?"; exit 1; }
+	@touch $@
+
+clean: ## remove what the other targets made
+	rm -rf $(ENV) demo bench

@@ -1,0 +1,1 @@
+"""Measurements, one claim a file, each runnable alone: `python -m benchmarks.NAME`."""
