@@ -16,6 +16,7 @@ class Biases:
 
     view: View
     trained_frames: int | None = None
+    current: tuple[float, float] = (0.0, 0.0)
     masks: list[torch.Tensor | None] = field(default_factory=list)
     scales: list[torch.Tensor | None] = field(default_factory=list)
 
@@ -27,6 +28,9 @@ class Biases:
 
     def set(self, local: float, global_: float) -> None:
         """Set the biases for the steps to come."""
+        if self.masks and (local, global_) == self.current:
+            return
+        self.current = (local, global_)
         masks = [attention.logit_mask(block.kinds_QK, local, global_) for block in self.view.blocks]
         self.masks = [None if mask is None else mask.to(self.view.group.device) for mask in masks]
 
