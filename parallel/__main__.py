@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -129,7 +130,7 @@ class Bar:
     def __init__(self):
         self.bar, self.phase = None, ""
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: Step, latents: torch.Tensor) -> None:
         if step.rank != 0:
             return
         if step.phase != self.phase:
@@ -162,9 +163,12 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     assert video.frames is not None, "the job asks for frames"
     movies.write(video.frames, output, job.fps)
     if args.latents:
-        save_file({"latents": video.latents.contiguous()}, args.latents)
+        with movies.whole(Path(args.latents)) as part:
+            save_file({"latents": video.latents.contiguous()}, part)
     if args.report:
-        Path(args.report).write_text(json.dumps(build_report(video, time.perf_counter() - began), indent=2) + "\n")
+        report = build_report(video, time.perf_counter() - began)
+        with movies.whole(Path(args.report)) as part:
+            part.write_text(json.dumps(report, indent=2) + "\n")
     print(f"{job.frames} frames of {job.width}x{job.height} in {output}")
 
 

@@ -1,7 +1,9 @@
 """Video files in and out, with PyAV and Pillow. A file appears whole or not at all."""
 
 import itertools
-import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,8 +32,11 @@ def check_writable(folder: Path) -> None:
     """Raise JobRefused if a folder is missing or can't be written."""
     if not folder.is_dir():
         raise JobRefused(f"output folder {folder} does not exist: make it first")
-    if not os.access(folder, os.W_OK):
-        raise JobRefused(f"output folder {folder} can't be written: choose another one")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise JobRefused(f"output folder {folder} can't be written ({error.strerror}): choose another one") from None
 
 
 def write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
@@ -42,13 +47,20 @@ def write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
             Image.fromarray(_bytes(frame)).save(path / f"{number:06d}.png")
         return
     check_output(path, height=frames_THWC.shape[1], width=frames_THWC.shape[2])
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
+    with whole(path) as part:
         if path.suffix == ".webp":
             first, *rest = (Image.fromarray(_bytes(frame)) for frame in frames_THWC)
             first.save(part, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=90)
         else:
             _write_stream(frames_THWC, part, fps)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a place to write to that becomes `path` only when all is written, and is removed otherwise."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

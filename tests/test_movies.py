@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -53,6 +55,8 @@ def test_an_output_that_can_not_be_written_is_refused(tmp_path):
     with pytest.raises(JobRefused) as refused:
         movies.check_output(tmp_path / "no" / "v.mp4")
     assert str(refused.value) == f"output folder {tmp_path / 'no'} does not exist: make it first"
+    with pytest.raises(JobRefused, match=r"^output folder /proc can't be written \(.*\): choose another one$"):
+        movies.check_output(Path("/proc/v.mp4"))  # for root too
     with pytest.raises(JobRefused) as refused:
         movies.check_output(tmp_path / "v.avi")
     wanted = "wanted .mp4, .webm, .webp, or a folder name without a suffix, got .avi"

@@ -28,7 +28,7 @@ def alive(pid: int) -> bool:
 
 def test_jobs_run_one_after_another_on_the_same_warm_ranks(tiny, pools):
     pool, steps = pools(3), []
-    first = pool.run(job(tiny), on_step=steps.append)
+    first = pool.run(job(tiny), on_step=lambda step, _: steps.append(step))
     ranks = pool.process_ids
     second = pool.run(job(tiny, seed=1))
     third = pool.run(job(tiny))
@@ -56,7 +56,7 @@ def test_a_stop_ends_the_job_within_a_step_and_leaves_the_ranks_warm(tiny, pools
     ranks = pool.process_ids
     seen = lambda: any(step.phase == "denoise" and step.step >= 2 for step in steps)  # noqa: E731
     with pytest.raises(Stopped):
-        pool.run(job(tiny, num_inference_steps=400), on_step=steps.append, should_stop=seen)
+        pool.run(job(tiny, num_inference_steps=400), on_step=lambda step, _: steps.append(step), should_stop=seen)
     assert max(step.step for step in steps if step.phase == "denoise") < 100
     assert pool.process_ids == ranks
     assert torch.isfinite(pool.run(job(tiny)).latents).all()
@@ -76,7 +76,7 @@ def test_a_killed_rank_ends_the_job_by_name_and_the_next_job_starts_afresh(tiny)
         pool.start()
         ranks = pool.process_ids
 
-        def kill(step):
+        def kill(step, latents):
             if step.phase == "denoise" and step.step == 1 and alive(ranks[1]):
                 os.kill(ranks[1], signal.SIGKILL)
 
@@ -124,7 +124,9 @@ def test_wrong_input_is_refused_before_any_rank_starts(tiny, tmp_path):
         r"^init: wanted frames \(9, 16, 16, 3\), one frame \(1, 16, 16, 3\) or latents \(4, 9, 8, 8\), got \(8, 16, 16, 3\)$"
     )
     with pytest.raises(JobRefused, match=message):
-        pool.run(job(tiny), init=torch.zeros(8, 16, 16, 3))
+        pool.run(job(tiny, denoise=0.5), init=torch.zeros(8, 16, 16, 3))
+    with pytest.raises(JobRefused, match=r"^denoise: 1 would leave nothing of the init: use less, such as 0.6$"):
+        pool.run(job(tiny), init=torch.zeros(9, 16, 16, 3))
     assert pool.process_ids == ()
 
 
@@ -138,6 +140,24 @@ def test_an_init_reaches_the_rank_that_owns_its_frames(tiny, pools):
     assert not torch.allclose(other, three, atol=1e-2)
     still = pools(3).run(weak, init=(init[:1] * 255).to(torch.uint8)).latents
     assert torch.isfinite(still).all()
+
+
+def test_a_job_of_no_steps_encodes_or_decodes_an_init(tiny, pools):
+    made = pools(3).run(job(tiny))
+    decoded = pools(2).run(job(tiny, num_inference_steps=0), init=made.latents[0])
+    assert torch.equal(decoded.latents, made.latents)
+    assert torch.allclose(decoded.frames, made.frames, atol=1e-4)
+    encoded = pools(3).run(job(tiny, num_inference_steps=0, decode=False), init=made.frames)
+    assert encoded.frames is None and encoded.latents.shape == made.latents.shape and encoded.latents.std() > 0.01
+
+
+def test_the_latents_of_all_ranks_are_seen_as_they_grow(tiny, pools):
+    seen = []
+    made = pools(3).run(job(tiny), on_step=lambda step, latents: seen.append((step, latents.clone())))
+    last = [latents for step, latents in seen if step.phase == "decode"]
+    assert torch.equal(last[-1], made.latents[0])
+    first = next(latents for step, latents in seen if step.phase == "denoise" and step.step == 2)
+    assert first.abs().sum() > 0 and not torch.equal(first, made.latents[0])
 
 
 @pytest.mark.parametrize(

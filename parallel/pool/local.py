@@ -76,12 +76,13 @@ class Pool:
         job: Job,
         *,
         init: torch.Tensor | None = None,
-        on_step: Callable[[Step], None] = lambda step: None,
+        on_step: Callable[[Step, torch.Tensor], None] = lambda step, latents: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Video:
         """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1], or latents (C, T, h, w).
 
-        `on_step` hears every step of every rank. Raises JobRefused before any rank works, Stopped within one step after
+        With 0 steps the init is only encoded or decoded. `on_step` hears every step of every rank, and sees the latents
+        (C, T, h, w) as they are by then. Raises JobRefused before any rank works, Stopped within one step after
         `should_stop` returns true (the ranks stay warm), RankFailed if a rank fails (all ranks end).
         """
         shape_CTHW = self._check(job, init)
@@ -98,16 +99,16 @@ class Pool:
         reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
         return Video(latents.tensor[None], frames.tensor if frames else None, started, reports)
 
-    def _work(self, job: Job, blocks: tuple[Block | None, ...], on_step, should_stop) -> list[Done]:
+    def _work(self, job: Job, blocks: tuple[Block, Block | None, Block | None], on_step, should_stop) -> list[Done]:
         assert self._ranks is not None, "run has started them"
         self._number += 1
-        latents, frames, init = (block.handle if block else None for block in blocks)
-        assert latents is not None
-        work = Work(number=self._number, job=job, latents=latents, frames=frames, init=init)
+        frames, init = (block.handle if block else None for block in blocks[1:])
+        work = Work(number=self._number, job=job, latents=blocks[0].handle, frames=frames, init=init)
+        show = lambda step: on_step(step, blocks[0].tensor)  # noqa: E731
         with self._all_or_none():
             for rank in range(len(self.devices)):
                 send(self._ranks, rank, work)
-            return list(listen(self._ranks, Done, number=self._number, should_stop=should_stop, on_step=on_step))
+            return list(listen(self._ranks, Done, number=self._number, should_stop=should_stop, on_step=show))
 
     @contextmanager
     def _all_or_none(self) -> Iterator[None]:
@@ -123,9 +124,11 @@ class Pool:
         model = folder.check(job, len(self.devices))
         shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
         if init is None:
-            if job.denoise < 1:
+            if job.denoise < 1 and job.num_inference_steps:
                 raise JobRefused(f"denoise: {job.denoise:g} needs a video or latents to start from: give an init, or use 1")
             return shape
+        if job.denoise == 1 and job.num_inference_steps:
+            raise JobRefused("denoise: 1 would leave nothing of the init: use less, such as 0.6")
         allowed = [(job.frames, job.height, job.width, 3), (1, job.height, job.width, 3), shape]
         if tuple(init.shape) not in allowed:
             raise JobRefused(

@@ -51,10 +51,10 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
     report("denoise", 0, len(schedule))
     latents = start
     run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
-    for latents in run:  # noqa: B007 (the last ones are the video)
+    for latents in run:
         if agree(stopping(), group):
             raise Stopped("stopped between two steps")
-    blocks.latents_CTHW[:, clip] = latents[0].cpu()
+        blocks.latents_CTHW[:, clip] = latents[0].cpu()  # after each step, so that the host can show the video grow
 
     if blocks.frames_THWC is not None:
         report("decode", 0, len(view.clip))
@@ -65,15 +65,16 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
 
 
 def draw_start(model: Model, job: Job, blocks: Blocks, view: View, scheduler, schedule) -> torch.Tensor:
-    """Return what the clip starts from, (1, C, F, H, W): noise, or the init noised to where the schedule begins."""
+    """Return what the clip starts from, (1, C, F, H, W): noise, or the init noised to where the schedule begins.
+
+    With no steps to run it is the init as it is, so that such a job only encodes, or only decodes.
+    """
     shape = blocks.latents_CTHW.shape
     start = noise.draw_frames(job.seed, view.clip, (shape[0], *shape[2:])).to(view.group.device)
-    if len(schedule) == 0:
-        return start
-    if blocks.init is None or job.denoise == 1:
-        return start * scheduler.init_noise_sigma
+    if blocks.init is None:
+        return start * scheduler.init_noise_sigma if len(schedule) else start
     init = encode_init(model, blocks.init, view.clip).to(start)
-    return scheduler.add_noise(init, start, schedule[:1])
+    return scheduler.add_noise(init, start, schedule[:1]) if len(schedule) else init
 
 
 def encode_init(model: Model, init: torch.Tensor, clip: range) -> torch.Tensor:
