@@ -8,7 +8,7 @@ Shape letters, used as suffixes where layout matters (`x_BCFHW`, `q_BNQD`, `fram
 
 Layers, each of which imports only those to its left:
 
-    maths <- comm <- layers <- models <- sampler <- worker        (a rank: one process a device)
+    maths <- comm <- layers <- models <- sampler <- rank <- worker    (one process a device)
     errors <- protocol, folder, timeline, wire, frames <- pool    (the host: ComfyUI, or `python -m parallel`)
 
 Read first: sampler/generate.py, maths/scope.py, layers/conv.py, pool/local.py.

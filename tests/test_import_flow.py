@@ -22,7 +22,8 @@ ALLOWED = {
     "layers": {"maths", "comm"},
     "models": {"maths", "comm", "layers"},
     "sampler": {"maths", "comm", "layers", "models", "errors", "protocol", "folder"},
-    "worker": {"comm", "sampler"} | VOCABULARY,
+    "rank": {"comm", "sampler"} | VOCABULARY,
+    "worker": {"rank"} | VOCABULARY,
     "pool": VOCABULARY,
     "__main__": {"pool", "movies"} | VOCABULARY,
     "__init__": set(),
@@ -55,6 +56,26 @@ def test_imports_flow_one_way(file):
         if level == len(place):  # relative to parallel/ itself
             assert top in ALLOWED[place[0]] | {place[0]}, f"{place[0]} may not import {name}"
         assert level <= len(place), f"{name} is outside the pack"
+
+
+NODES = sorted((ROOT / "nodes").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", NODES, ids=lambda file: file.name)
+def test_nodes_see_the_pool_and_the_vocabulary_only(file):
+    for level, name in imports(file):
+        top = name.split(".")[0]
+        assert level > 0 or top not in ("parallel", "nodes", "diffusers", "transformers"), f"{file.name} may not import {name}"
+        if level == 2:
+            part = name.split(".")[1] if name.startswith("parallel.") else ""
+            assert not part or part in {"pool"} | VOCABULARY, f"{file.name} may not import {name}"
+        if level == 0 and top in ("comfy", "folder_paths", "server", "execution"):
+            assert file.name == "host.py", f"only host.py asks ComfyUI for things, not {file.name}"
+
+
+def test_the_pack_exports_its_entry_point_alone():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    assert [node.name for node in tree.body if not isinstance(node, ast.Expr)] == ["comfy_entrypoint"]
 
 
 def test_only_comm_and_the_pools_store_know_torch_distributed():

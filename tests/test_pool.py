@@ -115,6 +115,14 @@ def test_a_rank_that_fails_ends_the_job_with_its_own_traceback(tiny, tmp_path):
         assert not any(alive(pid) for pid in ranks)
 
 
+def test_a_package_that_is_missing_on_a_rank_is_named(tiny, tmp_path, monkeypatch):
+    (tmp_path / "diffusers.py").write_text("raise ImportError('no diffusers here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Pool(("cpu",)) as pool, pytest.raises(RankFailed) as failed:
+        pool.run(job(tiny))
+    assert str(failed.value).startswith("rank 0 on cpu failed: ImportError: no diffusers here\nTraceback")
+
+
 def test_wrong_input_is_refused_before_any_rank_starts(tiny, tmp_path):
     pool = Pool(("cpu", "cpu"))
     for wrong in (job(tmp_path / "no"), job(tiny, height=17), job(tiny, frames=1), job(tiny, denoise=0.5)):

@@ -1,0 +1,29 @@
+"""The list of nodes, as ComfyUI asks for it."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .decode import ClipParallelDecode
+from .encode import ClipParallelEncode
+from .long_video import LongVideo
+from .model import LoadVideoModel
+from .ranks import WorkerRanks
+from .sampler import ClipParallelSampler
+from .scope import DualScopeAttention
+from .timeline import PromptTimeline
+
+
+class VideoInfinity(ComfyExtension):
+    """The pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return every node of the pack."""
+        return [
+            LongVideo,
+            LoadVideoModel,
+            WorkerRanks,
+            DualScopeAttention,
+            PromptTimeline,
+            ClipParallelSampler,
+            ClipParallelDecode,
+            ClipParallelEncode,
+        ]

@@ -1,0 +1,117 @@
+"""The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
+
+import os
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
+from PIL import Image
+
+from ..parallel.errors import JobRefused, Stopped
+from ..parallel.pool import Pool, Video
+from ..parallel.pool.devices import resolve
+from ..parallel.protocol import Job, Step
+from .sockets import RanksChoice
+
+BUNDLED = "moving-shapes (bundled)"
+STRIP_FRAMES = 8  # of the whole video, on a preview
+PHASE_SHARES = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.9}  # where each phase begins on the progress bar
+
+_warm: dict[tuple, "WarmPool"] = {}  # pools outlive a run; ComfyUI's memory manager can end them at any time
+
+
+def model_folders() -> dict[str, str]:
+    """Return the model folders that ComfyUI knows, by the names that users choose from; the bundled one is always there."""
+    found = {BUNDLED: str(Path(__file__).resolve().parents[1] / "assets" / "moving-shapes")}
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for folder in sorted(Path(root).iterdir()) if os.path.isdir(root) else ():
+            if any((folder / mark).is_file() for mark in ("unet/config.json", "config.json", "model_index.json")):
+                found.setdefault(folder.name, str(folder))
+    return found
+
+
+def fitting_dtype() -> str:
+    """Return the type that suits the ranks that `auto` chooses: half precision on GPUs."""
+    return "float16" if torch.cuda.is_available() else "float32"
+
+
+class WarmPool:
+    """A pool that is a citizen of ComfyUI's memory manager: when that wants room, the ranks end."""
+
+    def __init__(self, devices: tuple[str, ...], threads: int | None):
+        self.pool = Pool(devices, threads)
+        self.patcher: ModelPatcher | None = None
+
+    def enlist(self) -> None:
+        """Let the memory manager know of the ranks, once they hold memory on a GPU that it manages. Safe to call twice."""
+        device = comfy.model_management.get_torch_device()
+        if self.patcher is None:
+            self.patcher = ModelPatcher(torch.nn.Module(), device, torch.device("cpu"), size=1)
+            self.patcher.add_callback(CallbacksMP.ON_DETACH, lambda *_: self.pool.stop())
+        if not any(loaded.model is self.patcher for loaded in comfy.model_management.current_loaded_models):
+            comfy.model_management.load_models_gpu([self.patcher])
+
+
+def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> Video:
+    """Run a job on the chosen ranks with ComfyUI's progress bar, preview and Cancel.
+
+    Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
+    """
+    devices = resolve(choice.devices)
+    threads = choice.threads or None
+    warm = _warm.setdefault((devices, threads), WarmPool(devices, threads))
+    progress = Progress(job)
+    warm.enlist()
+    try:
+        return warm.pool.run(job, init=init, on_step=progress, should_stop=comfy.model_management.processing_interrupted)
+    except Stopped:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        raise
+    finally:
+        if not choice.keep_warm:
+            warm.pool.stop()
+
+
+class Progress:
+    """ComfyUI's progress bar, with a strip of frames from the whole video as preview."""
+
+    def __init__(self, job: Job):
+        self.decodes = job.decode
+        self.bar = comfy.utils.ProgressBar(1000)
+        self.ranks: dict[int, float] = {}
+
+    def __call__(self, step: Step, latents_CTHW: torch.Tensor) -> None:
+        """Show a step. The slowest rank counts."""
+        span = 0.0 if step.phase in ("load", "encode") else 0.1 if step.phase == "decode" else 0.9 if self.decodes else 1.0
+        self.ranks[step.rank] = PHASE_SHARES[step.phase] + span * step.step / max(1, step.steps)
+        preview = None
+        if step.rank == 0 and step.phase == "denoise" and step.step:
+            preview = ("JPEG", strip(latents_CTHW), None)
+        self.bar.update_absolute(int(1000 * min(self.ranks.values())), preview=preview)
+
+
+def strip(latents_CTHW: torch.Tensor) -> Image.Image:
+    """Return frames spread over the whole video side by side: three latent channels, stretched to the range of colours."""
+    frames = latents_CTHW.shape[1]
+    chosen = torch.linspace(0, frames - 1, min(STRIP_FRAMES, frames)).round().long()
+    shown = latents_CTHW[:3, chosen].float()
+    low, high = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
+    colours = ((shown - low) / (high - low).clamp(min=1e-6) * 255).to(torch.uint8)
+    row = colours.permute(2, 1, 3, 0).flatten(1, 2)  # H, frames x W, C
+    if row.shape[-1] < 3:
+        row = row[..., :1].expand(-1, -1, 3)
+    picture = Image.fromarray(row.contiguous().numpy())
+    return picture.resize((picture.width * 8, picture.height * 8), Image.Resampling.NEAREST)
+
+
+def refused(check) -> bool | str:
+    """Return True if a check passes, else what it says: the form that a node's `validate_inputs` answers in."""
+    try:
+        check()
+    except JobRefused as error:
+        return str(error)
+    return True

@@ -1,0 +1,57 @@
+"""Long Video: everything in one node, with defaults; the first thing that a newcomer adds."""
+
+from comfy_api.latest import io
+
+from . import host
+from .model import SAME, LoadVideoModel
+from .sockets import CATEGORY, ModelChoice, RanksChoice, TimelineText
+from .timeline import EXAMPLE
+from .widgets import build_job, seed_input, size_inputs
+
+
+class LongVideo(io.ComfyNode):
+    """Make a long video from text."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoInfinityLongVideo",
+            display_name="Long Video",
+            category=CATEGORY,
+            description="Makes one long video from text on all GPUs: model, prompts, length, seed. The other nodes give full control.",
+            search_aliases=["video infinity", "text to video", "long video generation"],
+            inputs=[
+                io.Combo.Input("model", options=list(host.model_folders()), tooltip="A diffusers model in models/diffusers."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default=EXAMPLE,
+                    tooltip="One prompt for all frames, or a timeline, a line each: `0: a cat wakes`, `4.5s: it jumps`.",
+                ),
+                *size_inputs(),
+                seed_input(),
+            ],
+            outputs=[
+                io.Image.Output("images", tooltip="All frames, (T, H, W, 3)."),
+                io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w)."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        """Refuse a folder that can't be run, before anything runs."""
+        return LoadVideoModel.validate_inputs(model, SAME)
+
+    @classmethod
+    def execute(cls, model: str, prompt: str, **widgets) -> io.NodeOutput:
+        choice = ModelChoice(folder=host.model_folders()[model], dtype=host.fitting_dtype())
+        job = build_job(choice, TimelineText(text=as_timeline(prompt), fade=4), None, fps=8.0, steps=20, cfg=4.0, **widgets)
+        video = host.run(job, RanksChoice())
+        return io.NodeOutput(video.frames, {"samples": video.latents})
+
+
+def as_timeline(prompt: str) -> str:
+    """Return a timeline's text as it is, and a plain prompt as one that is heard from frame 0 on."""
+    first = next((line for line in prompt.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    begins_with_time = first.split(":")[0].strip().removesuffix("s").replace(".", "", 1).isdigit()
+    return prompt if ":" in first and begins_with_time else "0: " + " ".join(prompt.split())

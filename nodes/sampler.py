@@ -1,0 +1,50 @@
+"""Clip-Parallel Sampler: noise (or a LATENT) -> the latents of one long video."""
+
+from comfy_api.latest import io
+
+from . import host
+from .sockets import CATEGORY, Model, ModelChoice, Ranks, RanksChoice, Scope, Timeline, TimelineText
+from .widgets import build_job, sampling_inputs, size_inputs
+
+
+class ClipParallelSampler(io.ComfyNode):
+    """Denoise one long video on all ranks, each its own clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoInfinityClipParallelSampler",
+            display_name="Clip-Parallel Sampler",
+            category=CATEGORY,
+            description="Samples one long video on all ranks at once, each its own clip, with no seam between them.",
+            search_aliases=["ksampler", "video sampler", "long video", "clip parallelism"],
+            inputs=[
+                Model.Input("model", tooltip="From Load Video Model."),
+                Timeline.Input("timeline", tooltip="From Prompt Timeline."),
+                *size_inputs(),
+                *sampling_inputs(),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the steps to run on `latent`: low keeps it, high changes it; 1 starts from noise alone.",
+                ),
+                Ranks.Input("ranks", optional=True, tooltip="From Worker Ranks; left open: every GPU, else two CPU ranks."),
+                Scope.Input(
+                    "scope", optional=True, tooltip="From Dual-Scope Attention; left open: 8 frames each side, 8 global."
+                ),
+                io.Latent.Input("latent", optional=True, tooltip="A video to start from, with `denoise` below 1."),
+            ],
+            outputs=[io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w): decode, save or refine them.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ModelChoice, timeline: TimelineText, denoise: float, ranks=None, scope=None, latent=None, **widgets
+    ) -> io.NodeOutput:
+        job = build_job(model, timeline, scope, steps=widgets.pop("steps"), denoise=denoise, decode=False, **widgets)
+        init = None if latent is None or denoise == 1 else latent["samples"][0]
+        video = host.run(job, ranks or RanksChoice(), init=init)
+        return io.NodeOutput({"samples": video.latents})

@@ -1,0 +1,80 @@
+"""Dual-Scope Attention: how far a frame sees."""
+
+from comfy_api.latest import io
+
+from ..parallel.protocol import Scope as ScopeSettings
+from ..parallel.protocol import checked
+from .sockets import CATEGORY, Scope
+
+
+def _bias(name: str, default: float, what: str) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=-100.0, max=100.0, step=0.5, tooltip=what)
+
+
+class DualScopeAttention(io.ComfyNode):
+    """Set the scopes of temporal attention (paper sec. 4.2)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoInfinityDualScopeAttention",
+            display_name="Dual-Scope Attention",
+            category=CATEGORY,
+            description="Sets which frames a frame attends to: its neighbours, and frames spread over the whole video. "
+            "The defaults are the paper's.",
+            search_aliases=["local context", "global frames", "temporal attention", "context window"],
+            inputs=[
+                io.Int.Input(
+                    "local_context", default=8, min=0, max=4096, tooltip="Frames on either side that a frame attends to."
+                ),
+                io.Int.Input(
+                    "global_frames", default=16, min=0, max=4096, tooltip="Frames of the whole video that all attend to."
+                ),
+                _bias("local_bias_early", 0.0, "Added to the logits of local keys in the early steps."),
+                _bias("local_bias_late", 10.0, "Added to the logits of local keys in the late steps."),
+                _bias("global_bias_early", 10.0, "Added to the logits of global keys in the early steps."),
+                _bias("global_bias_late", 0.0, "Added to the logits of global keys in the late steps."),
+                io.Int.Input("phase_timestep", default=800, min=0, max=1000, tooltip="Timesteps above it are early."),
+                io.Boolean.Input(
+                    "ramp", default=False, tooltip="Go from early to late evenly over the steps, not at once at a timestep."
+                ),
+                io.Int.Input(
+                    "trained_frames",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="Scale logits by log(keys) / log(this), the number of frames that the model was trained on; 0: do not.",
+                ),
+            ],
+            outputs=[Scope.Output("scope", tooltip="How far a frame sees; for the sampler.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, trained_frames: int) -> bool | str:
+        """Refuse a logarithm that is zero."""
+        return "trained_frames: wanted 0, or 2 and more, got 1" if trained_frames == 1 else True
+
+    @classmethod
+    def execute(
+        cls,
+        local_context: int,
+        global_frames: int,
+        local_bias_early: float,
+        local_bias_late: float,
+        global_bias_early: float,
+        global_bias_late: float,
+        phase_timestep: int,
+        ramp: bool,
+        trained_frames: int,
+    ) -> io.NodeOutput:
+        scope = checked(
+            ScopeSettings,
+            local_context=local_context,
+            global_frames=global_frames,
+            local_bias=(local_bias_early, local_bias_late),
+            global_bias=(global_bias_early, global_bias_late),
+            phase_timestep=phase_timestep,
+            ramp=ramp,
+            trained_frames=trained_frames or None,
+        )
+        return io.NodeOutput(scope)

@@ -1,0 +1,52 @@
+"""Prompt Timeline: what is seen when, as text."""
+
+from comfy_api.latest import io
+
+from ..parallel import timeline
+from ..parallel.protocol import MAX_FRAMES
+from . import host
+from .sockets import CATEGORY, Timeline, TimelineText
+
+EXAMPLE = (
+    "0: a red circle orbiting clockwise on a gray background\n48: a blue square bouncing horizontally on a gray background"
+)
+
+
+class PromptTimeline(io.ComfyNode):
+    """Write a prompt a line, with the frame or second that it is seen from."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoInfinityPromptTimeline",
+            display_name="Prompt Timeline",
+            category=CATEGORY,
+            description="Prompts pinned to frames or seconds, one a line: `0: a cat wakes`, `4.5s: it jumps`.",
+            search_aliases=["prompt schedule", "prompt travel", "timeline"],
+            inputs=[
+                io.String.Input(
+                    "timeline",
+                    multiline=True,
+                    default=EXAMPLE,
+                    tooltip="A line each: FRAME: prompt, or SECONDSs: prompt. The first one starts at 0. Lines with # are skipped.",
+                ),
+                io.Int.Input(
+                    "fade", default=4, min=0, max=4096, tooltip="Frames over which a prompt takes over from the one before."
+                ),
+                io.String.Input("negative", multiline=True, default="", tooltip="What is not to be seen, in all frames."),
+            ],
+            outputs=[Timeline.Output("timeline", tooltip="What is seen when; for the sampler.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, timeline: str) -> bool | str:
+        """Refuse a line that is none, and say which."""
+        return host.refused(lambda: _parse(timeline))
+
+    @classmethod
+    def execute(cls, timeline: str, fade: int, negative: str) -> io.NodeOutput:
+        return io.NodeOutput(TimelineText(text=timeline, fade=fade, negative=negative))
+
+
+def _parse(text: str) -> None:
+    timeline.parse(text, fps=1.0, frames=MAX_FRAMES)

@@ -1,0 +1,71 @@
+"""Widgets that several nodes share, and the Job that they add up to."""
+
+from comfy_api.latest import io
+
+from ..parallel import timeline
+from ..parallel.folder import SCHEDULERS
+from ..parallel.protocol import Job, Prompt, Scope, checked
+from .sockets import ModelChoice, TimelineText
+
+
+def size_inputs() -> list[io.Input]:
+    """Return the widgets of a video's size."""
+    return [
+        io.Int.Input("width", default=64, min=8, max=8192, step=8, tooltip="Pixels. Use what the model was trained on."),
+        io.Int.Input("height", default=64, min=8, max=8192, step=8, tooltip="Pixels. Use what the model was trained on."),
+        io.Int.Input(
+            "frames", default=96, min=1, max=100_000, tooltip="Frames of the whole video; cost grows in line with it."
+        ),
+    ]
+
+
+def sampling_inputs() -> list[io.Input]:
+    """Return the widgets of sampling."""
+    return [
+        io.Float.Input(
+            "fps", default=8.0, min=1.0, max=120.0, step=0.5, tooltip="Frames a second: counts a timeline's seconds."
+        ),
+        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Denoising steps."),
+        io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.5, tooltip="How strictly the prompt is followed."),
+        io.Combo.Input(
+            "scheduler", options=["model", *SCHEDULERS], default="model", tooltip="The sampler; `model` is the model's own."
+        ),
+        seed_input(),
+        io.Boolean.Input("loop", default=False, tooltip="Let the last frame lead into the first, without a seam."),
+    ]
+
+
+def seed_input() -> io.Input:
+    """Return the seed's widget."""
+    tip = "The same seed makes the same video, on any number of ranks."
+    return io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip=tip)
+
+
+def build_job(
+    model: ModelChoice, told: TimelineText, scope: Scope | None, *, frames: int, fps: float, steps: int, cfg: float, **rest
+) -> Job:
+    """Return the Job of a sampler's inputs; raise JobRefused, which names the timeline's line or the value that is wrong."""
+    prompts = timeline.parse(told.text, fps=fps, frames=frames)
+    return checked(
+        Job,
+        model=model.folder,
+        parts=model.parts,
+        dtype=model.dtype,
+        prompts=prompts,
+        fade=told.fade,
+        negative=told.negative,
+        frames=frames,
+        fps=fps,
+        num_inference_steps=steps,
+        guidance_scale=cfg,
+        scope=scope or Scope(),
+        **rest,
+    )
+
+
+def still_job(model: ModelChoice, *, frames: int, height: int, width: int, decode: bool) -> Job:
+    """Return a Job that samples nothing: it only encodes, or only decodes, its init."""
+    silence = (Prompt(frame=0, text=""),)
+    settings = {"num_inference_steps": 0, "guidance_scale": 1.0, "decode": decode, "dtype": model.dtype}
+    size = {"frames": frames, "height": height, "width": width}
+    return checked(Job, model=model.folder, parts=model.parts, prompts=silence, **size, **settings)
