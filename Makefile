@@ -32,13 +32,13 @@ model: $(ENV)/installed ## train the bundled model again, into build/ (about two
 model-quality: $(ENV)/installed ## measure the bundled model: does it show what a caption says?
 	@$(RUN) -m benchmarks.model_quality
 
-$(ENV)/installed: requirements.txt requirements-dev.txt
+$(ENV)/installed: requirements.txt requirements-dev.txt requirements-comfyui.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is too old: Python 3.10 or newer is needed"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) can not make virtual environments: install its venv package (Debian: apt install python3-venv)"; exit 1; }
 	@echo "setting up $(ENV) (once; downloads torch, diffusers and transformers)"
 	@$(PYTHON) -m venv $(ENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt || { echo "error: pip could not install requirements-dev.txt: see its message above; is the package index reachable?"; exit 1; }
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -r requirements-comfyui.txt || { echo "error: pip could not install requirements-dev.txt: see its message above; is the package index reachable?"; exit 1; }
 	@touch $@
 
 clean: ## remove what the other targets made

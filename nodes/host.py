@@ -61,9 +61,7 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
 
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
-    devices = resolve(choice.devices)
-    threads = choice.threads or None
-    warm = _warm.setdefault((devices, threads), WarmPool(devices, threads))
+    warm = _warm_pool(resolve(choice.devices), choice.threads or None)
     progress = Progress(job)
     warm.enlist()
     try:
@@ -74,6 +72,14 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
     finally:
         if not choice.keep_warm:
             warm.pool.stop()
+
+
+def _warm_pool(devices: tuple[str, ...], threads: int | None) -> WarmPool:
+    """Return the pool for some devices, and end any other: two would each hold a model on the same GPUs."""
+    for key, other in _warm.items():
+        if key != (devices, threads):
+            other.pool.stop()
+    return _warm.setdefault((devices, threads), WarmPool(devices, threads))
 
 
 class Progress:

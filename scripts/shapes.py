@@ -49,13 +49,11 @@ def draw_scene(kind: tuple[str, str, str, str], generator: torch.Generator) -> S
     u = torch.rand(5, generator=generator).tolist()
     shape, colour, background, motion = kind
     bounce = motion.startswith("bouncing")
-    drift = 8.0 if bounce else 2.0
-    centre = (32 + drift * (2 * u[2] - 1), 32.0) if motion == "bouncing vertically" else (32.0, 32 + drift * (2 * u[2] - 1))
     return Scene(
         *(shape, colour, background, motion),
         radius=10.5 + 2 * u[0],
-        travel=(17.0 if bounce else 14.0) + 2 * u[1],
-        centre=centre,
+        travel=(16.5 if bounce else 14.5) + u[1],
+        centre=(31 + 2 * u[2], 31 + 2 * u[4]),
         phase=u[3],
     )
 

@@ -1,0 +1,198 @@
+"""The pack in a real ComfyUI server: nodes, runs, previews, cancel, memory, errors."""
+
+import copy
+import json
+import os
+import select
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from parallel import timeline
+from parallel.protocol import Job, checked
+from tests.comfyui import Server
+from tests.conftest import BUNDLED, ROOT
+
+WORKFLOWS = sorted((ROOT / "workflows" / "api").glob("*.json"))
+NODES = [
+    "VideoInfinityLongVideo",
+    "VideoInfinityLoadVideoModel",
+    "VideoInfinityWorkerRanks",
+    "VideoInfinityDualScopeAttention",
+    "VideoInfinityPromptTimeline",
+    "VideoInfinityClipParallelSampler",
+    "VideoInfinityClipParallelDecode",
+    "VideoInfinityClipParallelEncode",
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    running = Server(tmp_path_factory.mktemp("comfyui"))
+    try:
+        running.wait_until_up()
+        yield running
+    finally:
+        running.stop()
+
+
+def short(name: str, **sampler) -> dict:
+    """Return a shipped workflow, cut to a length that suits a test, with other values on its samplers."""
+    prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
+    for node in prompt.values():
+        node["inputs"].update({"frames": 12} if "frames" in node["inputs"] else {})
+        node["inputs"].update({"steps": 4} if "steps" in node["inputs"] else {})
+        if node["class_type"] == "VideoInfinityPromptTimeline":
+            node["inputs"]["timeline"] = node["inputs"]["timeline"].replace("48:", "6:")
+        if node["class_type"] == "VideoInfinityClipParallelSampler":
+            node["inputs"].update(sampler)
+        if node["class_type"] == "VideoInfinityWorkerRanks":
+            node["inputs"].update(devices="cpu,cpu", threads=1)
+    return prompt
+
+
+def saved(server: Server, prefix: str) -> np.ndarray:
+    """Return the frames of the newest file that a workflow saved, (F, H, W, 3) uint8."""
+    file = max((server.base / "output").glob(f"{prefix}_*.webp"), key=lambda path: path.stat().st_mtime_ns)
+    with Image.open(file) as picture:
+        return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
+
+
+def test_the_pack_is_imported_without_a_warning_and_no_rank_runs(server):
+    known = server.get("/object_info")
+    assert [node for node in NODES if node not in known] == []
+    said = server.log.read_text()
+    assert "IMPORT FAILED" not in said and "VideoInfinity" in said
+    ours = [line for line in said.splitlines() if "VideoInfinity" in line or "video_infinity" in line]
+    assert not [line for line in ours if "WARN" in line or "ERROR" in line]
+    assert server.ranks() == []
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_every_node_input_and_output_is_explained(server, node):
+    info = server.get(f"/object_info/{node}")[node]
+    assert info["description"] and info["category"] == "Video Infinity" and info["search_aliases"]
+    assert all(info["output_tooltips"]) and len(info["output_tooltips"]) == len(info["output"])
+    for inputs in (info["input"].get("required", {}), info["input"].get("optional", {})):
+        for name, (_, options) in inputs.items():
+            assert options.get("tooltip"), f"{node}.{name} has no tooltip"
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
+def test_a_shipped_workflow_runs_to_its_end(server, workflow):
+    prompt = short(workflow.stem)
+    seen = server.run(prompt)
+    assert seen.end == "execution_success", seen.detail
+    frames = saved(server, workflow.stem)
+    assert frames.shape == (12, 64, 64, 3) and frames.std() > 1
+    samplers = [n for n, node in prompt.items() if "Sampler" in node["class_type"] or "LongVideo" in node["class_type"]]
+    for node in samplers:
+        shares = [share for where, share in seen.progress if where == node]
+        assert shares == sorted(shares) and shares[-1] == 1.0
+    assert seen.previews >= 4
+
+
+def test_the_image_equals_the_engines_own_for_the_same_job(server, pools):
+    prompt = short("prompt_timeline")
+    assert server.run(prompt).end == "execution_success"
+    told = prompt["timeline"]["inputs"]["timeline"]
+    job = checked(
+        Job,
+        model=str(BUNDLED),
+        prompts=timeline.parse(told, fps=8, frames=12),
+        fade=4,
+        frames=12,
+        height=64,
+        width=64,
+        num_inference_steps=4,
+        guidance_scale=4.0,
+        seed=3,
+    )
+    expected = (pools(1).run(job).frames.numpy() * 255).round().astype(int)
+    assert np.abs(saved(server, "prompt_timeline").astype(int) - expected).max() <= 1
+
+
+def test_cancel_ends_the_run_within_a_step_and_the_ranks_stay_warm(server):
+    server.run(short("prompt_timeline", seed=20))
+    ranks = server.ranks()
+    assert len(ranks) == 2
+    asked = []
+
+    def cancel(node: str, share: float) -> None:
+        if node == "sampler" and share > 0.01 and not asked:
+            asked.append(share)
+            server.post("/interrupt", {})
+
+    seen = server.run(short("prompt_timeline", steps=400, seed=21), cancel)
+    assert seen.end == "execution_interrupted" and seen.detail["node_type"] == "VideoInfinityClipParallelSampler"
+    assert seen.progress[-1][1] < 0.5
+    assert server.ranks() == ranks
+    assert server.run(short("prompt_timeline", seed=22)).end == "execution_success"
+    assert server.ranks() == ranks
+
+
+def test_what_did_not_change_is_not_made_again(server):
+    prompt = short("prompt_timeline", seed=30)
+    server.run(prompt)
+    again = server.run(copy.deepcopy(prompt))
+    assert again.progress == []
+    prompt["timeline"]["inputs"]["timeline"] = prompt["timeline"]["inputs"]["timeline"].replace("6: a blue", "6: a red")
+    assert {node for node, _ in server.run(prompt).progress} == {"sampler", "decode"}
+
+
+def test_comfyuis_memory_manager_ends_the_ranks(server):
+    server.run(short("prompt_timeline", seed=40))
+    ends = [os.pidfd_open(pid) for pid in server.ranks()]
+    assert len(ends) == 2
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    for descriptor in ends:
+        assert select.select([descriptor], [], [], 10)[0]
+        os.close(descriptor)
+    assert server.run(short("prompt_timeline", seed=41)).end == "execution_success"
+
+
+@pytest.mark.parametrize(
+    "node, widget, value, said",
+    [
+        ("timeline", "timeline", "0: a\nfoo", "timeline line 2: wanted `FRAME: text` or `SECONDSs: text`, got 'foo'"),
+        ("ranks", "devices", "cuda:77", "device cuda:77 is not there"),
+        ("model", "model", "../../etc", "not in"),
+        ("sampler", "scheduler", "heun", "not in"),
+        ("sampler", "frames", 0, "smaller than min"),
+        ("sampler", "cfg", 1000.0, "bigger than max"),
+        ("scope", "trained_frames", 1, "trained_frames: wanted 0, or 2 and more, got 1"),
+    ],
+)
+def test_a_wrong_widget_is_an_error_of_its_node(server, node, widget, value, said):
+    prompt = short("prompt_timeline")
+    prompt[node]["inputs"][widget] = value
+    logged = server.log.stat().st_size
+    status, answer = server.post("/prompt", {"prompt": prompt})
+    assert status == 400
+    assert said in json.dumps(answer["node_errors"][node], ensure_ascii=False).replace("\\n", "\n")
+    assert "Traceback" not in server.log.read_text()[logged:]
+
+
+def test_a_killed_server_leaves_no_rank(tmp_path):
+    """Its own server, since this one is lost."""
+    server = Server(tmp_path / "comfyui")
+    try:
+        server.wait_until_up()
+        server.run(short("text_to_long_video"))
+        ends = [os.pidfd_open(pid) for pid in server.ranks()]
+    finally:
+        server.stop()
+    assert len(ends) == 2
+    for descriptor in ends:
+        assert select.select([descriptor], [], [], 5)[0], "a rank outlived its server by 5 s"
+        os.close(descriptor)
+
+
+def test_the_pack_pins_nothing_that_comfyui_brings():
+    """requirements.txt lands in people's ComfyUI: no torch, no upper bounds."""
+    lines = [line.split("#")[0].strip() for line in Path(ROOT / "requirements.txt").read_text().splitlines()]
+    names = [line for line in lines if line]
+    assert not [line for line in names if line.startswith("torch")]
+    assert not [line for line in names if any(mark in line for mark in ("==", "<", "~="))]
