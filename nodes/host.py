@@ -65,13 +65,15 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
     progress = Progress(job)
     warm.enlist()
     try:
-        return warm.pool.run(job, init=init, on_step=progress, should_stop=comfy.model_management.processing_interrupted)
+        video = warm.pool.run(job, init=init, on_step=progress, should_stop=progress.is_cancelled)
+        if not progress.cancelled:
+            return video
     except Stopped:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        raise
+        comfy.model_management.interrupt_current_processing(False)
     finally:
         if not choice.keep_warm:
             warm.pool.stop()
+    raise comfy.model_management.InterruptProcessingException()
 
 
 def _warm_pool(devices: tuple[str, ...], threads: int | None) -> WarmPool:
@@ -89,6 +91,11 @@ class Progress:
         self.decodes = job.decode
         self.bar = comfy.utils.ProgressBar(1000)
         self.ranks: dict[int, float] = {}
+        self.cancelled = False
+
+    def is_cancelled(self) -> bool:
+        """Return whether the user pressed Cancel. Call it on the node's own thread only."""
+        return self.cancelled or comfy.model_management.processing_interrupted()
 
     def __call__(self, step: Step, latents_CTHW: torch.Tensor) -> None:
         """Show a step. The slowest rank counts."""
@@ -97,7 +104,10 @@ class Progress:
         preview = None
         if step.rank == 0 and step.phase == "denoise" and step.step:
             preview = ("JPEG", strip(latents_CTHW), None)
-        self.bar.update_absolute(int(1000 * min(self.ranks.values())), preview=preview)
+        try:
+            self.bar.update_absolute(int(1000 * min(self.ranks.values())), preview=preview)
+        except comfy.model_management.InterruptProcessingException:
+            self.cancelled = True  # the bar reads Cancel, and forgets it: the ranks are to end the step first
 
 
 def strip(latents_CTHW: torch.Tensor) -> Image.Image:
