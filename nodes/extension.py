@@ -10,6 +10,7 @@ from .ranks import WorkerRanks
 from .sampler import ClipParallelSampler
 from .scope import DualScopeAttention
 from .timeline import PromptTimeline
+from .video_plan import VideoPlan
 
 
 class VideoInfinity(ComfyExtension):
@@ -26,4 +27,5 @@ class VideoInfinity(ComfyExtension):
             ClipParallelSampler,
             ClipParallelDecode,
             ClipParallelEncode,
+            VideoPlan,
         ]

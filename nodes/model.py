@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..parallel import folder
+from ..parallel.protocol import checked
 from . import host
 from .sockets import CATEGORY, Model, ModelChoice
 
@@ -38,6 +39,14 @@ class LoadVideoModel(io.ComfyNode):
                     default="float32",
                     tooltip="float16 for GPUs; float32 for CPU ranks.",
                 ),
+                io.Combo.Input(
+                    "offload",
+                    options=["none", "parts"],
+                    default="none",
+                    optional=True,
+                    tooltip="parts: text encoder, UNet and VAE wait in host memory while another works; less GPU memory, a "
+                    "little slower. none: all stay on the GPU.",
+                ),
             ],
             outputs=[Model.Output("model", tooltip="Which model to run; for the sampler, decode and encode nodes.")],
         )
@@ -51,6 +60,7 @@ class LoadVideoModel(io.ComfyNode):
         return host.refused(lambda: folder.inspect(found[model], None if parts == SAME else found[parts]))
 
     @classmethod
-    def execute(cls, model: str, dtype: str, parts: str = SAME) -> io.NodeOutput:
+    def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "none") -> io.NodeOutput:
         found = host.model_folders()
-        return io.NodeOutput(ModelChoice(folder=found[model], parts=None if parts == SAME else found[parts], dtype=dtype))
+        second = None if parts == SAME else found[parts]
+        return io.NodeOutput(checked(ModelChoice, folder=found[model], parts=second, dtype=dtype, offload=offload))

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..parallel.protocol import DType, Frozen
+from ..parallel.protocol import DType, Frozen, Offload
 
 CATEGORY = "Video Infinity"
 Model = io.Custom("VIDEO_INFINITY_MODEL")
@@ -17,6 +17,7 @@ class ModelChoice(Frozen):
     folder: str
     parts: str | None = None
     dtype: DType = "float32"
+    offload: Offload = "none"
 
 
 class RanksChoice(Frozen):

@@ -19,13 +19,20 @@ def size_inputs() -> list[io.Input]:
     ]
 
 
-def sampling_inputs() -> list[io.Input]:
-    """Return the widgets of sampling."""
+def length_inputs() -> list[io.Input]:
+    """Return the widgets of what time and steps mean."""
     return [
         io.Float.Input(
             "fps", default=8.0, min=1.0, max=120.0, step=0.5, tooltip="Frames a second: counts a timeline's seconds."
         ),
         io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Denoising steps."),
+    ]
+
+
+def sampling_inputs() -> list[io.Input]:
+    """Return the widgets of sampling."""
+    return [
+        *length_inputs(),
         io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.5, tooltip="How strictly the prompt is followed."),
         io.Combo.Input(
             "scheduler", options=["model", *SCHEDULERS], default="model", tooltip="The sampler; `model` is the model's own."
@@ -51,6 +58,7 @@ def build_job(
         model=model.folder,
         parts=model.parts,
         dtype=model.dtype,
+        offload=model.offload,
         prompts=prompts,
         fade=told.fade,
         negative=told.negative,
@@ -66,6 +74,17 @@ def build_job(
 def still_job(model: ModelChoice, *, frames: int, height: int, width: int, decode: bool) -> Job:
     """Return a Job that samples nothing: it only encodes, or only decodes, its init."""
     silence = (Prompt(frame=0, text=""),)
-    settings = {"num_inference_steps": 0, "guidance_scale": 1.0, "decode": decode, "dtype": model.dtype}
-    size = {"frames": frames, "height": height, "width": width}
-    return checked(Job, model=model.folder, parts=model.parts, prompts=silence, **size, **settings)
+    return checked(
+        Job,
+        model=model.folder,
+        parts=model.parts,
+        dtype=model.dtype,
+        offload=model.offload,
+        prompts=silence,
+        frames=frames,
+        height=height,
+        width=width,
+        num_inference_steps=0,
+        guidance_scale=1.0,
+        decode=decode,
+    )

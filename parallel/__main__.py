@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--devices", default="auto", help="auto, or one device a rank: cpu,cpu or cuda:0,cuda:1")
     add("--threads", type=int, help="threads of a CPU rank (default: the cores, shared out)")
     add("--dtype", default=default["dtype"], help="float32, float16 or bfloat16")
+    add("--offload", default=default["offload"], help="none, or parts: what a phase does not use waits in host memory")
     add("--local-context", type=int, default=scope.local_context, help="frames on either side that a frame attends to")
     add("--global-frames", type=int, default=scope.global_frames, help="frames of the whole video that all attend to")
     pair = ("EARLY", "LATE")
@@ -90,6 +91,7 @@ def build_job(args: argparse.Namespace) -> Job:
         "model",
         "parts",
         "dtype",
+        "offload",
         "fade",
         "negative",
         "frames",

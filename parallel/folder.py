@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from .errors import JobRefused
-from .protocol import Frozen, Job
+from .protocol import Frozen, Job, checked
 
 FAMILIES = ("UNet3DConditionModel",)
 PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
@@ -20,6 +20,24 @@ SCHEDULERS = {
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
+class UNetShape(Frozen):
+    """The sizes of a `UNet3DConditionModel`, under diffusers' names and with its defaults."""
+
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    attention_head_dim: int = 64
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",)
+    up_block_types: tuple[str, ...] = ("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3
+
+    def frame_layers(self) -> dict[str, int]:
+        """Return how many layers of each kind mix frames."""
+        depth = self.layers_per_block
+        blocks = [(kind, depth) for kind in self.down_block_types] + [(kind, depth + 1) for kind in self.up_block_types]
+        convolutions = 2 + sum(layers for _, layers in blocks)  # the middle block has two, each of four convolutions
+        transformers = 2 + sum(layers for kind, layers in blocks if kind.startswith("CrossAttn"))  # the first layer, the middle
+        return {"norm": transformers, "attention": 2 * transformers, "convolution": 4 * convolutions}
+
+
 class ModelFolder(Frozen):
     """Where each part of a model is, and the few numbers that a job is checked against."""
 
@@ -30,6 +48,8 @@ class ModelFolder(Frozen):
     tokenizer: Path
     scheduler: Path
     scheduler_class: str
+    unet_shape: UNetShape
+    vae_channels: int  # of its layers at full size
     latent_channels: int
     scale: int  # pixels of a frame for one latent pixel
     fps_cond: bool
@@ -50,13 +70,16 @@ def inspect(model: str, parts: str | None = None) -> ModelFolder:
     for part in ("vae", "text_encoder"):
         _check_weights(places[part])
     vae = _config(places["vae"], "config.json", places["vae"])
+    widths = vae.get("block_out_channels", [128] * 4)
     return ModelFolder(
         family=family,
         unet=unet,
         **places,
         scheduler_class=str(_config(places["scheduler"], "scheduler_config.json", root).get("_class_name")),
+        unet_shape=_shape(config, unet),
+        vae_channels=widths[0],
         latent_channels=int(config.get("in_channels", 4)),
-        scale=2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1),
+        scale=2 ** (len(widths) - 1),
         fps_cond=bool(config.get("fps_cond", False)),
     )
 
@@ -93,6 +116,13 @@ def _config(folder: Path, name: str, root: Path) -> dict:
     if not isinstance(config, dict):
         raise JobRefused(f"{folder / name} is not a model configuration: get the folder again")
     return config
+
+
+def _shape(config: dict, unet: Path) -> UNetShape:
+    try:
+        return checked(UNetShape, **{name: config[name] for name in UNetShape.model_fields if name in config})
+    except JobRefused as error:
+        raise JobRefused(f"{unet / 'config.json'}: {error}: get the folder again") from None
 
 
 def _check_weights(folder: Path) -> None:

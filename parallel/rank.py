@@ -73,7 +73,7 @@ class Rank:
         wanted, dtype = folder.inspect(job.model, job.parts), getattr(torch, job.dtype)
         if self.model is None or (self.model.folder, self.model.dtype) != (wanted, dtype):
             self.model = None  # frees the old one before the new one comes
-            self.model = load(wanted, dtype, self.group.device)
+            self.model = load(wanted, dtype)
         return self.model
 
     def _stopping(self) -> bool:

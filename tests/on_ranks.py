@@ -86,7 +86,7 @@ def cost_of_unet(group: Group, x_BCFHW, timestep, text_BLD, local, global_):
 
 def sample_from(group: Group, job, noise):
     """Run the denoising of a whole job on this rank's clip, from given starting noise of the whole video."""
-    model = load.load(folder.check(job, group.size), torch.float32, group.device)
+    model = load.load(folder.check(job, group.size), torch.float32)
     view = _view(group, job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
     scheduler = schedule.build(model.folder, job.scheduler)
     steps = schedule.timesteps(scheduler, job, group.device)

@@ -25,6 +25,7 @@ NODES = [
     "VideoInfinityClipParallelSampler",
     "VideoInfinityClipParallelDecode",
     "VideoInfinityClipParallelEncode",
+    "VideoInfinityVideoPlan",
 ]
 
 

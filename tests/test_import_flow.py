@@ -17,10 +17,11 @@ ALLOWED = {
     "wire": {"protocol"},
     "frames": {"errors", "protocol"},
     "movies": {"errors"},
+    "plan": {"folder", "maths", "protocol"},
     "maths": set(),
     "comm": {"maths", "errors"},
     "layers": {"maths", "comm"},
-    "models": {"maths", "comm", "layers"},
+    "models": {"maths", "comm", "layers", "folder"},
     "sampler": {"maths", "comm", "layers", "models", "errors", "protocol", "folder"},
     "rank": {"comm", "sampler"} | VOCABULARY,
     "worker": {"rank"} | VOCABULARY,
@@ -68,7 +69,7 @@ def test_nodes_see_the_pool_and_the_vocabulary_only(file):
         assert level > 0 or top not in ("parallel", "nodes", "diffusers", "transformers"), f"{file.name} may not import {name}"
         if level == 2:
             part = name.split(".")[1] if name.startswith("parallel.") else ""
-            assert not part or part in {"pool"} | VOCABULARY, f"{file.name} may not import {name}"
+            assert not part or part in {"pool", "plan"} | VOCABULARY, f"{file.name} may not import {name}"
         if level == 0 and top in ("comfy", "folder_paths", "server", "execution"):
             assert file.name == "host.py", f"only host.py asks ComfyUI for things, not {file.name}"
 

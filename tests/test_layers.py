@@ -1,10 +1,13 @@
 """Each exact layer, on a cut time axis, equals diffusers' own on the uncut tensor."""
 
+import inspect
 import math
 
 import pytest
 import torch
+from diffusers import UNet3DConditionModel
 
+from parallel.folder import UNetShape
 from parallel.maths import clips
 from tests import builders
 
@@ -109,23 +112,19 @@ def test_anchor_a_patched_unet_equals_the_stock_one(ranks, size, global_frames):
 
 def test_a_normalised_convolution_costs_one_message(ranks):
     """139 of 227 on VideoCrafter2's UNet: one message a convolution with its norm, one a norm alone, one an attention."""
-    from parallel.models.unet3d import expected_counts
-
     x, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, 16)
     costs = ranks("cost_of_unet", 2, x_BCFHW=x, timestep=1, text_BLD=text, local=2, global_=2)
-    expected = expected_counts(builders.unet().config)
+    config = builders.unet().config
+    expected = UNetShape(**{name: config[name] for name in UNetShape.model_fields}).frame_layers()
     assert {messages for messages, _ in costs} == {sum(expected.values())}
     assert all(sent > 0 for _, sent in costs)
 
 
 def test_the_counts_for_videocrafter2_are_those_of_its_configuration():
-    from diffusers import UNet3DConditionModel
-
-    from parallel.models.unet3d import expected_counts
-
-    with torch.device("meta"):
-        config = UNet3DConditionModel().config
-    assert expected_counts(config) == {"norm": 17, "attention": 34, "convolution": 88}
+    """diffusers' defaults are its sizes."""
+    assert UNetShape().frame_layers() == {"norm": 17, "attention": 34, "convolution": 88}
+    defaults = inspect.signature(UNet3DConditionModel).parameters
+    assert all(getattr(UNetShape(), name) == defaults[name].default for name in UNetShape.model_fields)
 
 
 def test_clips_of_the_tests_are_uneven():

@@ -30,7 +30,7 @@ def run(model_folder, frames=6, *, init=None, decode=True, **change):
     job = checked(
         Job, **{**values, "model": str(model_folder), "prompts": (Prompt(frame=0, text=text),), "frames": frames, **change}
     )
-    model = load.load(folder.check(job, 1), getattr(torch, job.dtype), CPU)
+    model = load.load(folder.check(job, 1), getattr(torch, job.dtype))
     pixels = torch.zeros(frames, 16, 16, 3) if decode else None
     blocks = Blocks(torch.zeros(4, frames, 8, 8), pixels, init)
     generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
@@ -134,7 +134,7 @@ def test_the_model_is_whole_again_after_a_job_and_after_a_stop(tiny):
     job = checked(
         Job, model=str(tiny), prompts=(Prompt(frame=0, text="a"),), frames=4, height=16, width=16, num_inference_steps=3
     )
-    model = load.load(folder.check(job, 1), torch.float32, CPU)
+    model = load.load(folder.check(job, 1), torch.float32)
     before = {name: type(module) for name, module in model.unet.named_modules()}
     processors = {name: type(p) for name, p in model.unet.attn_processors.items()}
     blocks = Blocks(torch.zeros(4, 4, 8, 8))
@@ -219,3 +219,21 @@ def test_no_attention_tensor_grows_with_the_video(global_frames):
     most_keys = block_length(Span(512, 8, global_frames)) + 2 * 8 + global_frames
     assert largest[64] <= largest[512] <= pixels * most_keys * builders.DIM
     assert global_frames or largest[64] == largest[512]
+
+
+def test_parts_in_host_memory_make_the_same_video(tiny):
+    latents, frames = run(tiny)
+    offloaded = run(tiny, offload="parts")
+    assert torch.equal(offloaded[0], latents) and torch.equal(offloaded[1], frames)
+
+
+@pytest.mark.gpu
+def test_offloaded_parts_leave_the_device_and_come_back(tiny):
+    device = torch.device("cuda")
+    model = load.load(folder.inspect(str(tiny)), torch.float32)
+    load.settle(model, device, "parts")
+    with load.resident(model.unet, device, "parts"):
+        assert model.unet.device.type == "cuda" and model.vae.device.type == "cpu"
+    assert model.unet.device.type == "cpu"
+    load.settle(model, device, "none")
+    assert {part.device.type for part in (model.unet, model.vae, model.text_encoder)} == {"cuda"}

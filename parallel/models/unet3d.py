@@ -12,6 +12,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from safetensors.torch import load_file
 from torch import nn
 
+from ..folder import UNetShape
 from ..layers.attention import Biases, DualScopeProcessor
 from ..layers.conv import NormConv
 from ..layers.norm import FrameGroupNorm
@@ -51,19 +52,10 @@ def frame_changes(unet: UNet3DConditionModel, view: View, biases: Biases) -> lis
             for block in module.transformer_blocks:
                 counts["attention"] += 2
                 changes += [Swap(attn, "processor", DualScopeProcessor(view, biases)) for attn in (block.attn1, block.attn2)]
-    expected = expected_counts(unet.config)
+    expected = UNetShape(**{name: unet.config[name] for name in UNetShape.model_fields}).frame_layers()
     if dict(counts) != expected:
         raise ValueError(f"this UNet has {dict(counts)} layers over frames, its configuration promises {expected}")
     return changes
-
-
-def expected_counts(config) -> dict[str, int]:
-    """Return how many modules of each kind a configuration promises, so that a partial patch can't pass unseen."""
-    depth = config.layers_per_block
-    blocks = [(kind, depth) for kind in config.down_block_types] + [(kind, depth + 1) for kind in config.up_block_types]
-    convolutions = 2 + sum(layers for _, layers in blocks)  # the middle block has two
-    transformers = 2 + sum(layers for kind, layers in blocks if kind.startswith("CrossAttn"))  # the first layer, the middle
-    return {"norm": transformers, "attention": 2 * transformers, "convolution": len(CONVS) * convolutions}
 
 
 def prompt_changes(unet: UNet3DConditionModel, embeddings_BFLD: torch.Tensor) -> list[Change]:

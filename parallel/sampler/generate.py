@@ -21,7 +21,7 @@ from ..protocol import Job, Phase
 from .decode import decode
 from .denoise import denoise
 from .encode import encode_frames, encode_prompts
-from .load import Model
+from .load import Model, resident, settle
 from .schedule import build, timesteps
 
 Report = Callable[[Phase, int, int], None]  # phase, step, steps
@@ -43,25 +43,31 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
     clip = slice(view.clip.start, view.clip.stop)
 
     report("encode", 0, 1)
+    place = (group.device, job.offload)
+    settle(model, *place)
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
-    embeddings = encode_prompts(model, job, view.clip)
-    start = draw_start(model, job, blocks, view, scheduler, schedule)
+    with resident(model.text_encoder, *place):
+        embeddings = encode_prompts(model, job, view.clip)
+    with resident(model.vae, *place):
+        start = draw_start(model, job, blocks, view, scheduler, schedule)
 
     report("denoise", 0, len(schedule))
     latents = start
-    run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
-    for latents in run:
-        if agree(stopping(), group):
-            raise Stopped("stopped between two steps")
-        blocks.latents_CTHW[:, clip] = latents[0].cpu()  # after each step, so that the host can show the video grow
+    with resident(model.unet, *place):
+        run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
+        for latents in run:
+            if agree(stopping(), group):
+                raise Stopped("stopped between two steps")
+            blocks.latents_CTHW[:, clip] = latents[0].cpu()  # after each step, so that the host can show the video grow
 
     if blocks.frames_THWC is not None:
         report("decode", 0, len(view.clip))
-        for done in decode(model, latents, blocks.frames_THWC[clip]):
-            report("decode", done, len(view.clip))
-            if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
-                raise Stopped("stopped while decoding")
+        with resident(model.vae, *place):
+            for done in decode(model, latents, blocks.frames_THWC[clip]):
+                report("decode", done, len(view.clip))
+                if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
+                    raise Stopped("stopped while decoding")
 
 
 def draw_start(model: Model, job: Job, blocks: Blocks, view: View, scheduler, schedule) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Load: a model folder -> modules on this rank's device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..folder import ModelFolder
 from ..models import unet3d
+from ..protocol import Offload
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Model:
     tokenizer: PreTrainedTokenizerBase
 
 
-def load(folder: ModelFolder, dtype: torch.dtype, device: torch.device) -> Model:
-    """Load all parts from safetensors (memory-mapped, so that ranks on one host share the page cache)."""
+def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
+    """Load all parts into host memory from safetensors (memory-mapped, so that ranks on one host share the page cache)."""
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -33,8 +36,25 @@ def load(folder: ModelFolder, dtype: torch.dtype, device: torch.device) -> Model
     return Model(
         folder=folder,
         dtype=dtype,
-        unet=unet3d.load(folder.unet, dtype, fps_cond=folder.fps_cond).to(device),
-        vae=AutoencoderKL.from_pretrained(folder.vae, torch_dtype=dtype, low_cpu_mem_usage=False, **options).eval().to(device),
-        text_encoder=CLIPTextModel.from_pretrained(folder.text_encoder, dtype=dtype, **options).eval().to(device),
+        unet=unet3d.load(folder.unet, dtype, fps_cond=folder.fps_cond),
+        vae=AutoencoderKL.from_pretrained(folder.vae, torch_dtype=dtype, low_cpu_mem_usage=False, **options).eval(),
+        text_encoder=CLIPTextModel.from_pretrained(folder.text_encoder, dtype=dtype, **options).eval(),
         tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
     )
+
+
+def settle(model: Model, device: torch.device, offload: Offload) -> None:
+    """Put a model where it waits for its phases: all of it on the device or, with `parts`, in host memory."""
+    for part in (model.unet, model.vae, model.text_encoder):
+        part.to("cpu" if offload == "parts" else device)
+
+
+@contextmanager
+def resident(part: torch.nn.Module, device: torch.device, offload: Offload) -> Iterator[None]:
+    """Have a part of a settled model on the device inside the block."""
+    part.to(device)
+    try:
+        yield
+    finally:
+        if offload == "parts":
+            part.to("cpu")

@@ -1,0 +1,85 @@
+"""Video Plan: what a sampler with these inputs will do, as a picture and as text, before anything runs."""
+
+import torch
+from comfy_api.latest import io
+
+from ..parallel.plan import Plan, plan
+from ..parallel.pool.devices import resolve
+from .plan_picture import draw
+from .sockets import CATEGORY, Model, ModelChoice, Ranks, RanksChoice, Scope, Timeline, TimelineText
+from .widgets import build_job, length_inputs, size_inputs
+
+
+class VideoPlan(io.ComfyNode):
+    """Show clips, scopes, prompts, memory and messages of a job."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoInfinityVideoPlan",
+            display_name="Video Plan",
+            category=CATEGORY,
+            description="Shows what the sampler would do with the same inputs: which rank makes which frames, what a frame "
+            "sees and hears, how much memory it takes. Nothing is loaded.",
+            search_aliases=["dry run", "memory estimate", "preview plan", "timeline picture"],
+            inputs=[
+                Model.Input("model", tooltip="From Load Video Model."),
+                Timeline.Input("timeline", tooltip="From Prompt Timeline."),
+                *size_inputs(),
+                *length_inputs(),
+                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.5, tooltip="Above 1 the UNet works twice."),
+                io.Boolean.Input("loop", default=False, tooltip="The last frame leads into the first."),
+                io.Int.Input("frame", default=40, min=0, max=99_999, tooltip="The frame whose scopes are drawn."),
+                io.Int.Input(
+                    "planned_ranks",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="Plan for so many ranks, whether this machine has them or not; 0: as Worker Ranks says.",
+                ),
+                Ranks.Input("ranks", optional=True, tooltip="From Worker Ranks; left open: every GPU, else two CPU ranks."),
+                Scope.Input(
+                    "scope", optional=True, tooltip="From Dual-Scope Attention; left open: 8 frames each side, 8 global."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("picture", tooltip="The video's time axis: clips by rank, one frame's scopes, prompts."),
+                io.String.Output("text", tooltip="The same in words, with memory and messages."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ModelChoice, timeline: TimelineText, frame: int, planned_ranks: int, ranks=None, scope=None, **widgets
+    ) -> io.NodeOutput:
+        job = build_job(model, timeline, scope, **widgets)
+        outline = plan(job, planned_ranks or len(resolve((ranks or RanksChoice()).devices)))
+        shown = min(frame, job.frames - 1)
+        pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
+        return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, describe(outline, shown))
+
+
+def describe(outline: Plan, frame: int) -> str:
+    """Return the plan in words."""
+    job, memory, sight = outline.job, outline.memory, outline.sight(frame)
+    sizes = sorted({len(clip) for clip in outline.clips}, reverse=True)
+    ranks = f"{len(outline.clips)} rank" + ("s" if len(outline.clips) > 1 else "")
+    lines = [
+        f"{job.frames} frames of {job.width}x{job.height} ({job.frames / job.fps:.1f} s at {job.fps:g} fps) on {ranks}, "
+        f"{' or '.join(map(str, sizes))} frames each",
+        f"frame {frame} attends to {len(sight.near)} frames near it and {len(sight.spread)} more over the whole video; "
+        f"{sight.fetched} of them are on other ranks",
+        f"memory a rank: about {_gb(memory.peak)}: weights {_gb(memory.weights)}, and {_gb(memory.denoise)} to denoise, "
+        f"or {_gb(memory.decode)} to decode",
+        f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
+        f"messages: {outline.messages_a_call} a step and rank"
+        + ("" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
+    ]
+    for number, prompt in enumerate(job.prompts):
+        end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
+        lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")
+    return "\n".join(lines)
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

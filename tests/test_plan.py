@@ -1,0 +1,78 @@
+"""What the plan says is what then happens."""
+
+import pytest
+import torch
+
+from parallel import folder
+from parallel.comm.group import Group
+from parallel.folder import UNetShape
+from parallel.maths import clips
+from parallel.plan import plan, skip_numbers
+from parallel.protocol import Job, Prompt, Scope, checked
+from parallel.sampler import load
+from parallel.sampler.generate import Blocks, generate
+from tests.live import LiveBytes
+
+
+def job(model, frames=12, **change) -> Job:
+    values = {"prompts": (Prompt(frame=0, text="a cat"),), "height": 32, "width": 32, "num_inference_steps": 2}
+    return checked(Job, **{**values, "model": str(model), "frames": frames, **change})
+
+
+def test_clips_and_the_scope_of_a_frame(tiny):
+    outline = plan(job(tiny, scope=Scope(local_context=2, global_frames=3)), 3)
+    assert outline.clips == clips.cut(12, 3)
+    sight = outline.sight(4)
+    assert (sight.near, sight.spread) == ((2, 3, 4, 5, 6), (0, 11))  # 0, 6 and 11 are global; 6 is near
+    assert sight.fetched == 4  # the clip is 4 to 7
+
+
+def test_in_a_loop_the_ends_are_neighbours(tiny):
+    sight = plan(job(tiny, loop=True, scope=Scope(local_context=2, global_frames=0)), 2).sight(0)
+    assert set(sight.near) == {10, 11, 0, 1, 2}
+
+
+def test_what_a_frame_hears(tiny):
+    told = (Prompt(frame=0, text="a cat"), Prompt(frame=6, text="a dog"))
+    outline = plan(job(tiny, prompts=told, fade=1), 2)
+    assert [outline.hears(frame) for frame in (5, 6, 7)] == [(0, 0, 1.0), (0, 1, 0.5), (0, 1, 1.0)]
+
+
+def test_the_messages_are_those_that_are_sent(tiny, pools):
+    work = job(tiny, num_inference_steps=3, decode=False)
+    said = plan(work, 2).messages_a_call
+    sent = [pools(2).run(checked(Job, **{**dict(work), "num_inference_steps": steps})).ranks[0].messages for steps in (2, 3)]
+    assert said > 0 and sent[1] - sent[0] == said, "one UNet call a step"
+    assert plan(work, 1).messages_a_call == 0
+
+
+@pytest.mark.parametrize("frames, size", [(16, 32), (32, 32), (16, 64)])
+def test_the_memory_is_what_tensors_take(tiny, frames, size):
+    work = job(tiny, frames=frames, height=size, width=size, guidance_scale=4.0, num_inference_steps=1)
+    said = plan(work, 1).memory
+    assert measured(work, decode=False) == pytest.approx(said.denoise, rel=0.25)
+    assert measured(work, decode=True) == pytest.approx(said.decode, rel=0.5)
+
+
+def measured(work: Job, *, decode: bool) -> int:
+    """Return the peak of live bytes of sampling, or of decoding alone."""
+    work = work if not decode else checked(Job, **{**dict(work), "num_inference_steps": 0})
+    model = load.load(folder.check(work, 1), torch.float32)
+    latents = torch.zeros(4, work.frames, work.height // 2, work.width // 2)
+    pixels = torch.zeros(work.frames, work.height, work.width, 3) if decode else None
+    with LiveBytes() as live:
+        alone = Group(0, 1, torch.device("cpu"))
+        generate(model, work, Blocks(latents, pixels), alone, report=lambda *_: None, stopping=lambda: False)
+    return live.peak
+
+
+def test_weights_are_counted_from_the_files(tiny):
+    model = load.load(folder.inspect(str(tiny)), torch.float32)
+    sizes = [sum(p.numel() for p in part.parameters()) * 4 for part in (model.unet, model.vae, model.text_encoder)]
+    assert plan(job(tiny), 1).memory.weights == sum(sizes)
+    assert plan(job(tiny, offload="parts"), 1).memory.weights == max(sizes)
+    assert plan(job(tiny, dtype="float16"), 1).memory.weights == sum(sizes) // 2
+
+
+def test_videocrafter2s_skip_tensors_are_8_megabytes_a_frame():
+    assert 2 * skip_numbers(UNetShape(), 64 * 40) == pytest.approx(8.3e6, rel=0.01)
