@@ -5,7 +5,7 @@ Asks a running ComfyUI, with this pack, for the nodes' inputs; so run it again a
 
 import argparse
 import json
-import tomllib
+import re
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,9 +45,9 @@ def sources(prompts: str, *, shorter: bool = False) -> dict[str, Node]:
     """Return the nodes that say what to make, and with what, in a column of 340 pixels."""
     plain = {f"{scope}_bias_{phase}": 0.0 for scope in ("local", "global") for phase in ("early", "late")}
     return {
-        "model": Node("VideoInfinityLoadVideoModel", {}, (40, 100), (340, 180)),
-        "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 340), (340, 150)),
-        "scope": Node("VideoInfinityDualScopeAttention", {"global_frames": 8, **plain}, (40, 550), (340, 310)),
+        "model": Node("VideoInfinityLoadVideoModel", {}, (40, 100), (340, 150)),
+        "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 310), (340, 130)),
+        "scope": Node("VideoInfinityDualScopeAttention", {"global_frames": 8, **plain}, (40, 500), (340, 270)),
         "timeline": Node("VideoInfinityPromptTimeline", {"timeline": prompts}, (440, 100), (400, 300)),
     }
 
@@ -64,7 +64,7 @@ def saving(prefix: str, images: Link, at: tuple[int, int]) -> dict[str, Node]:
 def sampler(seed: int, at: tuple[int, int], **inputs) -> Node:
     """Return a sampler whose links are those of `sources`."""
     links = {"model": ("model", 0), "timeline": ("timeline", 0), "ranks": ("ranks", 0), "scope": ("scope", 0)}
-    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 430))
+    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 400))
 
 
 def decode(latent: str, at: tuple[int, int]) -> Node:
@@ -287,7 +287,7 @@ def main() -> None:
     args = parser.parse_args()
     with urllib.request.urlopen(f"{args.server}/object_info") as answer:
         known = json.loads(answer.read())
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     for name, flow in WORKFLOWS.items():
         for place, content in ((f"api/{name}", api_format(flow, known)), (name, editor_format(flow, known, version))):
             (ROOT / "workflows" / f"{place}.json").write_text(json.dumps(content, indent=2) + "\n")

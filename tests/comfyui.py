@@ -57,6 +57,7 @@ class Run:
     detail: dict
     progress: list[tuple[str, float]] = field(default_factory=list)  # node, share
     previews: int = 0
+    outputs: dict[str, dict] = field(default_factory=dict)  # by node, what the graph editor is told to show
     seconds: float = 0.0
 
 
@@ -102,6 +103,11 @@ class Server:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as answer:
             return json.loads(answer.read())
 
+    def head(self, path: str) -> tuple[int, str]:
+        """Return the size and the type of what a path serves."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as answer:
+            return len(answer.read()), answer.headers.get_content_type()
+
     def post(self, path: str, data: dict):
         """Return (status, answer)."""
         request = urllib.request.Request(
@@ -131,6 +137,8 @@ class Server:
                 if event["type"] == "progress":
                     seen.progress.append((event["data"]["node"], event["data"]["value"] / event["data"]["max"]))
                     on_progress(*seen.progress[-1])
+                if event["type"] == "executed":
+                    seen.outputs[event["data"]["node"]] = event["data"]["output"]
                 if event["type"] in ("execution_success", "execution_error", "execution_interrupted"):
                     seen.end, seen.detail, seen.seconds = event["type"], event["data"], time.monotonic() - began
                     return seen

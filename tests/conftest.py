@@ -49,6 +49,19 @@ def pools():
 
 
 @pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A running ComfyUI with this pack. (Imported here: the engine's tests need nothing of it.)"""
+    from tests.comfyui import Server
+
+    running = Server(tmp_path_factory.mktemp("comfyui"))
+    try:
+        running.wait_until_up()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A tiny random model folder; its VAE halves height and width."""
     return builders.text_to_video_folder(tmp_path_factory.mktemp("tiny"))

@@ -6,16 +6,18 @@ import os
 import select
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
 from parallel import timeline
 from parallel.protocol import Job, checked
-from tests.comfyui import Server
+from scripts.draw_locale import definition
+from tests.comfyui import PACK, Server
 from tests.conftest import BUNDLED, ROOT
 
-WORKFLOWS = sorted((ROOT / "workflows" / "api").glob("*.json"))
+VIDEO_WORKFLOWS = ["prompt_timeline", "refine_video", "text_to_long_video"]
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
@@ -29,19 +31,17 @@ NODES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    running = Server(tmp_path_factory.mktemp("comfyui"))
-    try:
-        running.wait_until_up()
-        yield running
-    finally:
-        running.stop()
+def shipped(name: str) -> dict:
+    """Return a workflow as it is shipped, in API format."""
+    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
 
 
 def short(name: str, **sampler) -> dict:
-    """Return a shipped workflow, cut to a length that suits a test, with other values on its samplers."""
-    prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
+    """Return a shipped workflow, cut to a length that suits a test, with other values on its samplers, saved without loss."""
+    prompt = shipped(name)
+    images = prompt["video"]["inputs"]["images"]
+    lossless = {"filename_prefix": name, "fps": 8.0, "lossless": True, "quality": 90, "method": "default"}
+    prompt["lossless"] = {"class_type": "SaveAnimatedWEBP", "inputs": {"images": images, **lossless}}
     for node in prompt.values():
         node["inputs"].update({"frames": 12} if "frames" in node["inputs"] else {})
         node["inputs"].update({"steps": 4} if "steps" in node["inputs"] else {})
@@ -81,18 +81,43 @@ def test_every_node_input_and_output_is_explained(server, node):
             assert options.get("tooltip"), f"{node}.{name} has no tooltip"
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("workflow", VIDEO_WORKFLOWS)
 def test_a_shipped_workflow_runs_to_its_end(server, workflow):
-    prompt = short(workflow.stem)
+    prompt = short(workflow)
     seen = server.run(prompt)
     assert seen.end == "execution_success", seen.detail
-    frames = saved(server, workflow.stem)
+    frames = saved(server, workflow)
     assert frames.shape == (12, 64, 64, 3) and frames.std() > 1
+    file = seen.outputs["save"]["images"][0]
+    with av.open(server.base / "output" / file["subfolder"] / file["filename"]) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 12
     samplers = [n for n, node in prompt.items() if "Sampler" in node["class_type"] or "LongVideo" in node["class_type"]]
     for node in samplers:
         shares = [share for where, share in seen.progress if where == node]
         assert shares == sorted(shares) and shares[-1] == 1.0
     assert seen.previews >= 4
+
+
+def test_the_plan_is_shown_without_a_rank(server):
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    seen = server.run(shipped("plan_only"))
+    assert seen.end == "execution_success", seen.detail
+    (words,) = seen.outputs["words"]["text"]
+    assert "240 frames of 64x64 (30.0 s at 8 fps) on 4 ranks, 60 frames each" in words
+    assert "frame 100 attends to 17 frames near it and 7 more over the whole video; 6 of them are on other ranks" in words
+    assert "frames 144 to 239: a green ring" in words
+    file = seen.outputs["picture"]["images"][0]
+    with Image.open(server.base / "temp" / file["filename"]) as picture:
+        assert picture.size == (1280, 384)
+        assert len(picture.getcolors(100_000)) > 20
+    assert server.ranks() == []
+
+
+def test_the_workflows_are_those_that_the_templates_list(server):
+    names = sorted(server.get("/workflow_templates")[PACK])
+    assert names == sorted([*VIDEO_WORKFLOWS, "plan_only"])
+    for name in names:
+        assert server.get(f"/api/workflow_templates/{PACK}/{name}.json")["nodes"]
 
 
 def test_the_image_equals_the_engines_own_for_the_same_job(server, pools):
@@ -197,3 +222,16 @@ def test_the_pack_pins_nothing_that_comfyui_brings():
     names = [line for line in lines if line]
     assert not [line for line in names if line.startswith("torch")]
     assert not [line for line in names if any(mark in line for mark in ("==", "<", "~="))]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_text_of_a_node_is_in_every_language(server, language):
+    spoken = server.get("/i18n")[language]["nodeDefs"]
+    for node in NODES:
+        told, info = spoken[node], server.get(f"/object_info/{node}")[node]
+        expected = definition(info)
+        assert told == expected or language != "en", "run scripts/draw_locale.py again"
+        assert {part: set(told[part]) for part in ("inputs", "outputs")} == {
+            part: set(expected[part]) for part in ("inputs", "outputs")
+        }
+        assert all(text["name"] and text["tooltip"] for part in ("inputs", "outputs") for text in told[part].values())

@@ -1,0 +1,71 @@
+"""Each shared workflow in ComfyUI's own graph editor, in headless Chromium: opened, run, its result seen."""
+
+import json
+from itertools import combinations
+
+import pytest
+
+from tests.browser import Editor, needs_browser
+from tests.conftest import ROOT
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+RESULT = {"plan_only": "PreviewImage"}  # the node that shows it; else SaveVideo
+
+
+@pytest.fixture(scope="module")
+def editor(server, tmp_path_factory):
+    needs_browser()
+    window = Editor(server.port, tmp_path_factory.mktemp("chromium"))
+    yield window
+    window.close()
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_a_workflow_opens_without_a_warning_and_runs(editor, server, file):
+    nodes = editor.open(json.loads(file.read_text()))
+    assert [node["type"] for node in nodes if not node["known"] or node["errors"]] == []
+    assert editor.warnings() == []
+    pairs = [(a["type"], b["type"]) for a, b in combinations(nodes, 2) if overlap(a["box"], b["box"])]
+    assert pairs == [], "nodes overlap"
+
+    api = json.loads((ROOT / "workflows" / "api" / file.name).read_text())
+    number = {name: str(place) for place, name in enumerate(api, start=1)}
+    renamed = {
+        number[name]: {
+            "class_type": node["class_type"],
+            "inputs": {k: [number[v[0]], v[1]] if isinstance(v, list) else v for k, v in node["inputs"].items()},
+        }
+        for name, node in api.items()
+    }
+    queued = {key: {part: node[part] for part in ("class_type", "inputs")} for key, node in editor.as_prompt().items()}
+    assert queued == renamed, "the editor's format and the API format say the same"
+
+    if file.stem != "plan_only":
+        for widget, value in (("frames", 12), ("steps", 4), ("devices", "cpu,cpu"), ("threads", 1)):
+            editor.set(widget, value)
+        editor.set("timeline", "0: a red circle orbiting clockwise on a gray background")
+    editor.press_run()
+    result = editor.wait(lambda: editor.shown(RESULT.get(file.stem, "SaveVideo")))
+    assert result["images"], result
+    assert editor.warnings() == []
+
+
+def test_the_template_browser_shows_the_workflows_with_thumbnails(server):
+    from tests.comfyui import PACK
+
+    for file in WORKFLOWS:
+        size, kind = server.head(f"/api/workflow_templates/{PACK}/{file.stem}.jpg")
+        assert kind == "image/jpeg" and size > 1000
+
+
+def test_help_pages_are_served_for_every_node(server):
+    from tests.comfyui import PACK
+    from tests.test_comfyui import NODES
+
+    for node in NODES:
+        size, _ = server.head(f"/extensions/{PACK}/docs/{node}.md")
+        assert size > 200
