@@ -150,6 +150,11 @@ class Server:
         pids = [int(pid) for file in children for pid in file.read_text().split()]
         return [pid for pid in pids if b"parallel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
+    def memory(self) -> int:
+        """Return the resident memory of the server's own process, in bytes."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()

@@ -4,6 +4,8 @@ import copy
 import json
 import os
 import select
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -14,7 +16,7 @@ from PIL import Image, ImageSequence
 from parallel import timeline
 from parallel.protocol import Job, checked
 from scripts.draw_locale import definition
-from tests.comfyui import PACK, Server
+from tests.comfyui import PACK, Server, find_comfyui
 from tests.conftest import BUNDLED, ROOT
 
 VIDEO_WORKFLOWS = ["prompt_timeline", "refine_video", "text_to_long_video"]
@@ -159,6 +161,27 @@ def test_cancel_ends_the_run_within_a_step_and_the_ranks_stay_warm(server):
     assert server.ranks() == ranks
 
 
+@pytest.mark.parametrize("node, steps, frames", [("sampler", 400, 12), ("decode", 1, 400)])
+def test_after_a_cancel_the_next_run_works_and_no_memory_is_lost(server, node, steps, frames):
+    again = short("prompt_timeline", seed=23, frames=frames)
+    again["sampler"]["inputs"]["steps"] = 1 if node == "decode" else 4
+    assert server.run(again).end == "execution_success"
+    memory = server.memory()
+    asked = []
+
+    def cancel(where: str, share: float) -> None:
+        if where == node and not asked:
+            asked.append(share)
+            server.post("/interrupt", {})
+
+    seen = server.run(short("prompt_timeline", seed=24, frames=frames, steps=steps), cancel)
+    assert seen.end == "execution_interrupted" and seen.detail["node_type"] == again[node]["class_type"]
+    again["sampler"]["inputs"]["seed"] = 25
+    assert server.run(again).end == "execution_success"
+    assert len(server.ranks()) == 2
+    assert server.memory() < 1.05 * memory
+
+
 def test_what_did_not_change_is_not_made_again(server):
     prompt = short("prompt_timeline", seed=30)
     server.run(prompt)
@@ -214,6 +237,26 @@ def test_a_killed_server_leaves_no_rank(tmp_path):
     for descriptor in ends:
         assert select.select([descriptor], [], [], 5)[0], "a rank outlived its server by 5 s"
         os.close(descriptor)
+
+
+def test_installing_the_pack_changes_no_package_of_comfyui(tmp_path):
+    """A dry run of pip. torch and what goes with it are left out: they are large, and nothing of ours asks for them."""
+    theirs = (find_comfyui() / "requirements.txt").read_text().splitlines()
+    light = tmp_path / "comfyui.txt"
+    light.write_text("\n".join(line for line in theirs if not line.startswith(("torch", "kornia", "spandrel"))))
+    alone, together = (would_install(tmp_path, light, *more) for more in ((), (ROOT / "requirements.txt",)))
+    assert len(alone) > 40 and "diffusers" not in alone and "diffusers" in together
+    assert {name: together[name] for name in alone} == alone
+    assert "torch" not in together
+
+
+def would_install(folder: Path, *files: Path) -> dict[str, str]:
+    """Return the versions, by package, that pip would install into an empty environment."""
+    report = folder / "report.json"
+    options = ["--quiet", "--dry-run", "--ignore-installed", "--report", str(report)]
+    listed = [word for file in files for word in ("-r", str(file))]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, *listed], check=True, capture_output=True)
+    return {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(report.read_text())["install"]}
 
 
 def test_the_pack_pins_nothing_that_comfyui_brings():

@@ -1,0 +1,77 @@
+"""Draw the pack's pictures: icon and banner, and, from `make demo`'s video, the README's film and the templates' thumbnails.
+
+`python -m scripts.draw_pictures demo/video.mp4` (without the video: icon and banner only).
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import av
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIPS = ((76, 114, 176), (221, 132, 82), (85, 168, 104), (196, 78, 82))  # a colour a rank, as in the Video Plan
+NIGHT = (24, 26, 32)
+FINE = 4  # pictures are drawn so much larger, for smooth edges
+
+
+def lemniscate(size: tuple[int, int], width: float, thick: int) -> Image.Image:
+    """Return a closed loop cut into clips, a colour each: the pack's sign."""
+    picture = Image.new("RGB", (size[0] * FINE, size[1] * FINE), NIGHT)
+    pen = ImageDraw.Draw(picture)
+    for step in range(2400):
+        turn = 2 * math.pi * step / 2400 + math.pi / 4
+        scale = width * FINE / (1 + math.sin(turn) ** 2)
+        x = picture.width / 2 + scale * math.cos(turn)
+        y = picture.height / 2 + scale * math.sin(turn) * math.cos(turn) * 1.25
+        r = thick * FINE / 2
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=CLIPS[step * len(CLIPS) // 2400])
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def banner() -> Image.Image:
+    """Return the registry's banner, 1260 x 540."""
+    picture = Image.new("RGB", (1260, 540), NIGHT)
+    picture.paste(lemniscate((520, 500), 200, 44), (10, 20))
+    pen = ImageDraw.Draw(picture)
+    pen.text((560, 170), "Video Infinity", fill=(245, 245, 240), font=ImageFont.load_default(84))
+    pen.text((564, 280), "long videos on many GPUs, without a seam", fill=(200, 202, 208), font=ImageFont.load_default(32))
+    pen.text((564, 326), "one rank or eight: the same video", fill=(150, 154, 164), font=ImageFont.load_default(32))
+    return picture
+
+
+def frames_of(video: Path) -> list[Image.Image]:
+    """Return a video's frames."""
+    with av.open(video) as container:
+        return [frame.to_image() for frame in container.decode(video=0)]
+
+
+def thumbnail(frames: list[Image.Image], side: int = 3) -> Image.Image:
+    """Return a square of frames from all over a video, 390 x 390."""
+    cell = 390 // side
+    picture = Image.new("RGB", (390, 390), NIGHT)
+    for place in range(side * side):
+        frame = frames[place * (len(frames) - 1) // max(1, side * side - 1)]
+        tile = frame.resize((cell - 4, cell - 4), Image.Resampling.LANCZOS)
+        picture.paste(tile, (place % side * cell + 2, place // side * cell + 2))
+    return picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", type=Path, nargs="?", help="what `make demo` made")
+    parser.add_argument("--thumbnail", type=Path, help="draw only the thumbnail of this video, into this .jpg")
+    args = parser.parse_args()
+    if args.thumbnail:
+        thumbnail(frames_of(args.video)).save(args.thumbnail, quality=88)
+        return
+    lemniscate((400, 400), 160, 40).save(ROOT / "docs" / "icon.png", optimize=True)
+    banner().save(ROOT / "docs" / "banner.png", optimize=True)
+    if args.video:
+        film = [frame.resize((256, 256), Image.Resampling.BICUBIC) for frame in frames_of(args.video)]
+        film[0].save(ROOT / "docs" / "demo.webp", save_all=True, append_images=film[1:], duration=100, loop=0, quality=80)
+
+
+if __name__ == "__main__":
+    main()
