@@ -1,6 +1,7 @@
 """What a model folder holds, read from its JSON alone: nothing is imported, unpickled or loaded."""
 
 import json
+import re
 from pathlib import Path
 
 from .errors import JobRefused
@@ -17,6 +18,7 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "euler_ancestral": "EulerAncestralDiscreteScheduler",
 }
+_WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>fp16))?(?:-\d+-of-\d+)?\.safetensors")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
@@ -70,6 +72,8 @@ def inspect(model: str, parts: str | None = None) -> ModelFolder:
     for part in ("vae", "text_encoder"):
         _check_weights(places[part])
     vae = _config(places["vae"], "config.json", places["vae"])
+    text_encoder = _config(places["text_encoder"], "config.json", places["text_encoder"])
+    _check_fit(config, vae, text_encoder, places)
     widths = vae.get("block_out_channels", [128] * 4)
     return ModelFolder(
         family=family,
@@ -125,8 +129,45 @@ def _shape(config: dict, unet: Path) -> UNetShape:
         raise JobRefused(f"{unet / 'config.json'}: {error}: get the folder again") from None
 
 
+def _check_fit(unet: dict, vae: dict, text_encoder: dict, places: dict[str, Path]) -> None:
+    """Raise JobRefused unless the parts, which may come from two folders, work together."""
+    if vae.get("_class_name") != "AutoencoderKL":
+        raise JobRefused(f"{places['vae']} holds a {vae.get('_class_name')}: this version runs AutoencoderKL")
+    if "CLIPTextModel" not in text_encoder.get("architectures", []):
+        raise JobRefused(
+            f"{places['text_encoder']} holds a {text_encoder.get('architectures')}: this version runs CLIPTextModel"
+        )
+    wanted, got = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+    if wanted != got:
+        raise JobRefused(f"the UNet wants latents of {wanted} channels, {places['vae']} makes {got}: use another VAE")
+    wanted, got = unet.get("cross_attention_dim", 1024), text_encoder.get("hidden_size", 512)
+    if wanted != got:
+        raise JobRefused(
+            f"the UNet wants prompts of width {wanted}, {places['text_encoder']} makes {got}: use the text encoder of its family"
+        )
+
+
+def weight_files(part: Path) -> list[Path]:
+    """Return the files of a part's weights, as diffusers and transformers name them."""
+    named = {file: match["variant"] for file in part.glob("*.safetensors") if (match := _WEIGHTS.fullmatch(file.name))}
+    plain = None in named.values()
+    return sorted(file for file, kind in named.items() if kind is None or not plain)
+
+
+def variant(part: Path) -> str | None:
+    """Return "fp16" if a part has only such weights, else None: what `from_pretrained` wants to be told."""
+    return "fp16" if ".fp16" in weight_files(part)[0].name else None
+
+
+def check_complete(part: Path, missing: list[str], left_over: list[str]) -> None:
+    """Raise JobRefused if a file of weights is not that of its configuration: libraries fill what is missing with noise."""
+    for keys, what in ((missing, "lacks"), (left_over, "has, beside what its configuration says,")):
+        if keys:
+            raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the folder again")
+
+
 def _check_weights(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
+    if weight_files(folder):
         return
     if any(file.suffix in PICKLES for file in folder.iterdir()):
         raise JobRefused(f"{folder} has only pickled weights, which can run code: convert them to safetensors")

@@ -89,7 +89,7 @@ def read(path: Path, *, most: int, height: int | None = None, width: int | None 
     """
     if not path.exists():
         raise JobRefused(f"init {path} does not exist: give an image, a video or a folder of images")
-    files = sorted(file for file in path.iterdir() if file.suffix in IMAGES) if path.is_dir() else [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES) if path.is_dir() else [path]
     frames: list[np.ndarray] = []
     for file in files[:most]:
         reader = _read_image if file.suffix.lower() in IMAGES else _read_video

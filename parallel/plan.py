@@ -61,7 +61,7 @@ class Plan:
     def hears(self, frame: int) -> tuple[int, int, float]:
         """Return (number of the prompt before, number of the prompt now, share of the prompt now)."""
         starts = tuple(prompt.frame for prompt in self.job.prompts)
-        return prompts.hear(frame, starts, self.job.fade, self.job.loop)
+        return prompts.hear(frame, prompts.Timeline(self.job.frames, starts, self.job.fade, self.job.loop))
 
 
 def plan(job: Job, ranks: int) -> Plan:
@@ -113,7 +113,7 @@ def skip_numbers(shape: UNetShape, pixels: int) -> int:
 def count_parameters(part: Path) -> int:
     """Return how many numbers a part's weights hold, from the headers of its files."""
     total = 0
-    for file in part.glob("*.safetensors"):
+    for file in folder.weight_files(part):
         with safe_open(file, framework="pt") as weights:
             for name in weights.keys():  # noqa: SIM118 (safe_open is no mapping)
                 size = 1

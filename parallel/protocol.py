@@ -16,6 +16,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Frozen_T = TypeVar("Frozen_T", bound="Frozen")
 
 MAX_FRAMES = 1_000_000
+MAX_FPS = 240
 MAX_TEXT = 10_000  # characters of one prompt
 
 
@@ -55,7 +56,7 @@ class Job(Frozen):
     frames: int = Field(ge=1, le=MAX_FRAMES)
     height: int = Field(ge=8, le=8192)
     width: int = Field(ge=8, le=8192)
-    fps: float = Field(8.0, gt=0, le=240, allow_inf_nan=False)
+    fps: float = Field(8.0, gt=0, le=MAX_FPS, allow_inf_nan=False)
     num_inference_steps: int = Field(20, ge=0, le=1000)
     guidance_scale: float = Field(7.5, ge=0, le=100, allow_inf_nan=False)
     seed: int = Field(0, ge=0, lt=2**64)
@@ -111,6 +112,7 @@ class Work(Frozen):
     latents: BlockHandle
     frames: BlockHandle | None = None
     init: BlockHandle | None = None
+    init_is_latents: bool = False
 
 
 class Stop(Frozen):
@@ -146,7 +148,11 @@ class Step(Frozen):
 
 
 class RankReport(Frozen):
-    """What a job cost on one rank: seconds by phase, communication, and peak memory in bytes."""
+    """What a job cost on one rank: seconds by phase, communication, and peak memory in bytes.
+
+    On CUDA, `waited_seconds` is what the CPU waited, not the stream. The peak is of the job on CUDA, of the process's
+    whole life on the CPU.
+    """
 
     rank: int
     seconds: dict[str, float]

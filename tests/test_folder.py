@@ -4,10 +4,13 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from parallel import folder
 from parallel.errors import JobRefused
 from parallel.protocol import Job, Prompt, checked
+from parallel.sampler import load
 
 
 @pytest.fixture
@@ -90,3 +93,60 @@ def test_a_scheduler_that_is_not_known_to_be_safe(copy):
     message = "scheduler: the model's PNDMScheduler is not supported: use ddim, dpmpp_2m, uni_pc, euler, euler_ancestral"
     assert refusal(job(copy), 1) == message
     folder.check(job(copy, scheduler="ddim"), 1)
+
+
+def test_parts_that_do_not_fit_each_other(copy):
+    def changed(part, **values):
+        file = copy / part / "config.json"
+        before = file.read_text()
+        file.write_text(json.dumps({**json.loads(before), **values}))
+        said = refusal(job(copy), 1)
+        file.write_text(before)
+        return said
+
+    assert changed("vae", _class_name="AsymmetricVAE") == (
+        f"{copy / 'vae'} holds a AsymmetricVAE: this version runs AutoencoderKL"
+    )
+    assert changed("text_encoder", architectures=["T5"]) == (
+        f"{copy / 'text_encoder'} holds a ['T5']: this version runs CLIPTextModel"
+    )
+    assert changed("vae", latent_channels=16) == (
+        f"the UNet wants latents of 4 channels, {copy / 'vae'} makes 16: use another VAE"
+    )
+    assert changed("text_encoder", hidden_size=99) == (
+        f"the UNet wants prompts of width 16, {copy / 'text_encoder'} makes 99: use the text encoder of its family"
+    )
+
+
+def test_half_precision_weights_alone_are_found(copy):
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    half = file.rename(copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    folder.check(job(copy), 1)
+    assert folder.variant(copy / "unet") == "fp16" and folder.weight_files(copy / "unet") == [half]
+    load.load(folder.inspect(str(copy)), torch.float32)
+    shutil.copy(half, file)
+    assert folder.variant(copy / "unet") is None and folder.weight_files(copy / "unet") == [file]
+
+
+def test_a_file_of_another_name_is_no_weights(copy):
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").rename(copy / "vae" / "old.safetensors")
+    assert refusal(job(copy), 1) == f"{copy / 'vae'} has no weights: wanted a .safetensors file"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_missing_are_not_made_up(copy, part):
+    """diffusers and transformers would fill them with noise, another one on each rank."""
+    (file,) = folder.weight_files(copy / part)
+    weights = load_file(file)
+    lost = sorted(weights)[3]
+    save_file({name: value for name, value in weights.items() if name != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(JobRefused) as refused:
+        load.load(folder.inspect(str(copy)), torch.float32)
+    assert str(refused.value) == f"{copy / part} lacks 1 weights, such as {lost}: get the folder again"
+
+
+def test_weights_that_the_configuration_does_not_name_are_not_dropped(copy):
+    (file,) = folder.weight_files(copy / "unet")
+    save_file({**load_file(file), "extra.weight": torch.ones(1)}, file, metadata={"format": "pt"})
+    with pytest.raises(JobRefused, match=r"has, beside what its configuration says, 1 weights, such as extra\.weight"):
+        load.load(folder.inspect(str(copy)), torch.float32)

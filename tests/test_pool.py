@@ -1,16 +1,21 @@
 """A pool of real rank processes: warm, stopped, killed, failed."""
 
+import json
 import os
 import shutil
 import signal
+import socket
+import threading
 
 import pytest
 import torch
 
+from parallel import wire
 from parallel.errors import JobRefused, RankFailed, Stopped
 from parallel.pool import Pool
 from parallel.pool.devices import resolve
 from parallel.protocol import Job, Prompt, Scope, checked
+from tests.conftest import BUNDLED
 
 
 def job(model, **change) -> Job:
@@ -40,7 +45,6 @@ def test_jobs_run_one_after_another_on_the_same_warm_ranks(tiny, pools):
     for rank in range(3):
         seen = [step.step for step in steps if step.rank == rank and step.phase == "denoise"]
         assert seen == [0, 1, 2, 3, 4]
-    assert third.ranks[0].seconds["load"] < 0.5, "the model stays loaded"
     assert [report.rank for report in first.ranks] == [0, 1, 2]
     assert all(report.sent_bytes > 0 and report.peak_memory_bytes > 2**20 for report in first.ranks)
     assert set(first.ranks[0].seconds) == {"load", "encode", "denoise", "decode"}
@@ -69,6 +73,55 @@ def test_a_stop_before_the_first_step_is_heard(tiny, pools):
     with pytest.raises(Stopped):
         pool.run(job(tiny, num_inference_steps=400), should_stop=lambda: True)
     assert torch.isfinite(pool.run(job(tiny)).latents).all()
+
+
+def test_a_stop_while_encoding_ends_the_job_and_leaves_the_ranks_warm(tiny, pools):
+    pool, steps = pools(3), []
+    long = job(tiny, frames=3000, denoise=0.5)
+    seen = lambda: any(step.phase == "encode" and step.step >= 2 for step in steps)  # noqa: E731
+    ranks = pool.process_ids
+    with pytest.raises(Stopped):
+        pool.run(long, init=torch.rand(3000, 16, 16, 3), on_step=lambda step, _: steps.append(step), should_stop=seen)
+    assert max(step.step for step in steps if step.phase == "encode") < 1000
+    assert not [step for step in steps if step.phase == "denoise"]
+    assert pool.process_ids == ranks
+    assert torch.isfinite(pool.run(job(tiny)).latents).all()
+
+
+def test_a_stranger_who_knocks_first_does_not_keep_the_ranks_out(tiny, monkeypatch):
+    def knocked_listen(key: bytes, backlog: int):
+        listener = wire_listen(key, backlog)
+        wire.knock(listener)
+        garbage = socket.create_connection((wire.HOST, listener.address[1]))
+        garbage.sendall(b"\x00\x00\x00\x05hello")
+        strangers.append(garbage)
+        return listener
+
+    strangers, wire_listen = [], wire.listen
+    monkeypatch.setattr(wire, "listen", knocked_listen)
+    with Pool(("cpu",), threads=1) as pool:
+        assert torch.isfinite(pool.run(job(tiny)).latents).all()
+    strangers[0].close()
+
+
+def test_a_start_that_is_stopped_leaves_no_thread_and_no_process(tiny):
+    before = threading.active_count()
+    with Pool(("cpu", "cpu"), threads=1) as pool, pytest.raises(Stopped):
+        pool.start(should_stop=lambda: True)
+    assert threading.active_count() == before
+
+
+def test_a_model_folder_may_be_given_relative_to_the_hosts_own_folder(tiny, pools, monkeypatch):
+    monkeypatch.chdir(tiny.parent)
+    assert torch.isfinite(pools(1).run(job(tiny.name)).latents).all()
+
+
+def test_latents_as_wide_as_three_are_latents(tiny, pools):
+    narrow = {"width": 24, "num_inference_steps": 1}
+    made = pools(2).run(job(BUNDLED, **narrow))
+    assert made.latents.shape == (1, 4, 9, 2, 3)
+    again = pools(2).run(job(BUNDLED, **narrow | {"num_inference_steps": 0}), init=made.latents[0])
+    assert torch.equal(again.latents, made.latents)
 
 
 def test_a_killed_rank_ends_the_job_by_name_and_the_next_job_starts_afresh(tiny):
@@ -166,6 +219,16 @@ def test_the_latents_of_all_ranks_are_seen_as_they_grow(tiny, pools):
     assert torch.equal(last[-1], made.latents[0])
     first = next(latents for step, latents in seen if step.phase == "denoise" and step.step == 2)
     assert first.abs().sum() > 0 and not torch.equal(first, made.latents[0])
+
+
+def test_a_stochastic_dpm_scheduler_draws_by_frame_number(tiny, tmp_path, pools):
+    model = shutil.copytree(tiny, tmp_path / "sde")
+    file = model / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "algorithm_type": "sde-dpmsolver++"}))
+    drawn = [pools(size).run(job(model, scheduler="dpmpp_2m")).latents for size in (1, 3, 1)]
+    assert (drawn[0] - drawn[1]).abs().max() < 1e-4 and torch.equal(drawn[0], drawn[2])
+    still = pools(1).run(job(tiny, scheduler="dpmpp_2m")).latents
+    assert (still - drawn[0]).abs().max() > 0.1, "or no noise was drawn"
 
 
 @pytest.mark.parametrize(

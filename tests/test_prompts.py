@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +14,7 @@ STARTS = (0, 4, 8)
 
 
 def heard(frames=12, fade=0, loop=False, ranks=1):
-    parts = [prompts.blend(EMBEDDINGS, clip, STARTS, fade, loop) for clip in clips.cut(frames, ranks)]
+    parts = [prompts.blend(EMBEDDINGS, clip, prompts.Timeline(frames, STARTS, fade, loop)) for clip in clips.cut(frames, ranks)]
     return torch.cat(parts).flatten().tolist()
 
 
@@ -26,6 +28,13 @@ def test_a_fade_takes_over_evenly_and_never_before_its_frame():
 
 def test_in_a_loop_the_last_prompt_leads_into_the_first():
     assert heard(fade=1, loop=True) == [15, 0, 0, 0, 5, 10, 10, 10, 20, 30, 30, 30]
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_fade_that_the_next_prompt_cuts_short_is_a_shorter_fade_and_no_jump(loop):
+    told = heard(frames=12, fade=10, loop=loop)
+    assert told[3] == 0 and told[7] == 10 and told[4:8] == [2.5, 5, 7.5, 10]
+    assert max(abs(b - a) for a, b in pairwise(told)) <= 30 / 4
 
 
 @given(st.integers(9, 40), st.integers(1, 9), st.integers(0, 20), st.booleans())
@@ -50,6 +59,8 @@ def test_a_timeline_takes_frames_and_seconds():
         ("0: a\n4: ", "timeline line 2: wanted `FRAME: text` or `SECONDSs: text`, got '4: '"),
         ("0: a\n-4: b", "timeline line 2: wanted `FRAME: text` or `SECONDSs: text`, got '-4: b'"),
         ("0: a\n4.5: b", "timeline line 2: frame 4.5 is not whole: write 4.5s for seconds"),
+        ("0: a\n" + "9" * 400 + "s: b", "timeline line 2: wanted `FRAME: text` or `SECONDSs: text`, got '" + "9" * 60 + "'"),
+        ("0: " + "a" * 10_001, "timeline line 1: text: wanted at most 10000 characters, got 10001"),
         ("3: a", "timeline: no prompt for frame 0: begin with a line such as `0: a cat wakes`"),
         ("", "timeline: no prompt for frame 0: begin with a line such as `0: a cat wakes`"),
     ],
@@ -60,7 +71,16 @@ def test_a_wrong_timeline_is_refused_by_its_line(text, message):
     assert str(refused.value) == message
 
 
-@given(st.text(max_size=200))
+@pytest.mark.parametrize("fps", [0, -8, float("nan"), float("inf"), 1e9])
+def test_a_frame_rate_that_is_none_is_refused(fps):
+    with pytest.raises(JobRefused, match=r"^fps: wanted more than 0 and at most 240, got "):
+        timeline.parse("0: a\n2s: b", fps=fps, frames=24)
+
+
+LINES = st.from_regex(r"[0-9]{1,12}(\.[0-9]{1,12})?s?: ?[a-z]*", fullmatch=True)
+
+
+@given(st.text(max_size=200) | st.lists(LINES, max_size=5).map(lambda lines: "\n".join(["0: a", *lines])))
 def test_any_text_is_a_timeline_or_refused(text):
     try:
         parsed = timeline.parse(text, fps=8, frames=24)

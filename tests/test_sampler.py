@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from parallel import folder
 from parallel.comm.group import Group
+from parallel.layers.attention import Biases
 from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
 from parallel.protocol import Job, Prompt, Scope, checked
@@ -32,7 +33,7 @@ def run(model_folder, frames=6, *, init=None, decode=True, **change):
     )
     model = load.load(folder.check(job, 1), getattr(torch, job.dtype))
     pixels = torch.zeros(frames, 16, 16, 3) if decode else None
-    blocks = Blocks(torch.zeros(4, frames, 8, 8), pixels, init)
+    blocks = Blocks(torch.zeros(4, frames, 8, 8), pixels, init, init is not None and init.shape[-1] != 3)
     generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
     return blocks.latents_CTHW, blocks.frames_THWC
 
@@ -237,3 +238,11 @@ def test_offloaded_parts_leave_the_device_and_come_back(tiny):
     assert model.unet.device.type == "cpu"
     load.settle(model, device, "none")
     assert {part.device.type for part in (model.unet, model.vae, model.text_encoder)} == {"cuda"}
+
+
+def test_a_ramp_goes_by_the_whole_schedule_when_denoise_leaves_out_its_beginning(tiny, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Biases, "set", lambda self, local, global_: seen.append((local, global_)))
+    ramp = Scope(local_bias=(0.0, 9.0), global_bias=(9.0, 0.0), ramp=True)
+    run(tiny, scope=ramp, num_inference_steps=10, denoise=0.4, init=torch.zeros(4, 6, 8, 8))
+    assert seen == pytest.approx([(6, 3), (7, 2), (8, 1), (9, 0)])

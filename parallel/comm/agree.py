@@ -1,4 +1,4 @@
-"""Stop together, between steps: rank 0 reads the flag, and all do what it read."""
+"""Stop together, between steps: what one rank was asked for, all do."""
 
 import torch
 import torch.distributed as dist
@@ -7,10 +7,13 @@ from .group import Group
 
 
 def agree(flag: bool, group: Group) -> bool:
-    """Return rank 0's flag on every rank. Collective: a rank never decides alone, or the others would wait for it."""
+    """Return on every rank whether any rank's flag is set; raise PeerLost if one is gone.
+
+    Collective: a rank never decides alone, or the others would wait for it.
+    """
     if group.handle is None:
         return flag
     word = torch.tensor([int(flag)], dtype=torch.int32, device=group.device)
     with group.waiting():
-        dist.broadcast(word, src=0, group=group.handle)
-        return bool(word.item())  # the one synchronisation of a step
+        dist.all_reduce(word, op=dist.ReduceOp.MAX, group=group.handle)
+    return bool(word.item())  # the one synchronisation of a step

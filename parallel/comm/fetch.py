@@ -96,7 +96,8 @@ class Pending:
 def fetch(x: torch.Tensor, dim: int, lane: Lane, group: Group, *, note: torch.Tensor | None = None) -> Pending:
     """Start to fetch what `lane` says along `dim` of the own frames `x`; collective, the same call on every rank.
 
-    `note`, a small float32 tensor of one shape on all ranks, goes to everyone in the same message.
+    `note`, a small float32 tensor of one shape on all ranks, goes to everyone in the same message. Raises PeerLost, here or
+    in `wait`, if a rank is gone.
     """
     frames = x.movedim(dim, 0)
     shape = frames.shape[1:]
@@ -110,7 +111,8 @@ def fetch(x: torch.Tensor, dim: int, lane: Lane, group: Group, *, note: torch.Te
     work = None
     if group.handle is not None:
         outbox = _pack(frames.index_select(0, lane.send), lane.send_counts, note, others)
-        work = dist.all_to_all_single(inbox, outbox, in_sizes, out_sizes, group=group.handle, async_op=True)
+        with group.waiting():
+            work = dist.all_to_all_single(inbox, outbox, in_sizes, out_sizes, group=group.handle, async_op=True)
         group.meter.sent += outbox.numel() * outbox.element_size()
         group.meter.messages += 1
     return Pending(group, work, inbox, note, shape, dim, lane.receive_counts)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from ..errors import PeerLost
 
 TIMEOUT = timedelta(minutes=10)
+OWN_FAULTS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # the latter from 2.8 on
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Group:
         began = time.perf_counter()
         try:
             yield
+        except OWN_FAULTS:
+            raise  # this rank's own fault, and no peer's
         except RuntimeError as error:
             raise PeerLost(f"rank {self.rank} lost its peers: {str(error).splitlines()[0]}") from error
         finally:

@@ -9,10 +9,10 @@ from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import nn
 
-from ..folder import UNetShape
+from ..folder import UNetShape, check_complete, variant, weight_files
 from ..layers.attention import Biases, DualScopeProcessor
 from ..layers.conv import NormConv
 from ..layers.norm import FrameGroupNorm
@@ -24,18 +24,37 @@ CONVS = ("conv1", "conv2", "conv3", "conv4")  # of a TemporalConvLayer
 
 
 def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DConditionModel:
-    """Load a UNet from safetensors; with `fps_cond` also the `fps_embedding` of VideoCrafter2, which diffusers leaves out."""
-    unet = UNet3DConditionModel.from_pretrained(
-        folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+    """Load a UNet from safetensors; with `fps_cond` also the `fps_embedding` of VideoCrafter2, which diffusers leaves out.
+
+    Raises JobRefused if weights are missing or left over, OSError or SafetensorError if a file is cut short.
+    """
+    unet, said = UNet3DConditionModel.from_pretrained(
+        folder,
+        torch_dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        low_cpu_mem_usage=False,
+        variant=variant(folder),
+        output_loading_info=True,
     )
+    left = [key for key in said["unexpected_keys"] if not (fps_cond and key.startswith("fps_embedding."))]
+    check_complete(folder, said["missing_keys"], left)
     if fps_cond:
         channels = unet.config.block_out_channels[0]
         unet.fps_embedding = TimestepEmbedding(channels, 4 * channels)
-        weights = {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
-        own = {key.removeprefix("fps_embedding."): value for key, value in weights.items() if key.startswith("fps_embedding.")}
-        unet.fps_embedding.load_state_dict(own)
+        unet.fps_embedding.load_state_dict(read_part(folder, "fps_embedding."))
         unet.fps_embedding.to(dtype)
     return unet.eval().requires_grad_(False)
+
+
+def read_part(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """Return the weights whose names begin with `prefix`, under names without it."""
+    found = {}
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as weights:
+            names = [name for name in weights.keys() if name.startswith(prefix)]  # noqa: SIM118 (safe_open is no mapping)
+            found.update({name.removeprefix(prefix): weights.get_tensor(name) for name in names})
+    return found
 
 
 def frame_changes(unet: UNet3DConditionModel, view: View, biases: Biases) -> list[Change]:

@@ -18,7 +18,7 @@ def resolve(names: str) -> tuple[str, ...]:
         return tuple(f"cuda:{i}" for i in range(there)) or ("cpu",) * min(2, os.cpu_count() or 1)
     devices = tuple(name.strip() for name in names.split(","))
     for device in devices:
-        if device != "cpu" and not re.fullmatch(r"cuda:\d+", device):
+        if device != "cpu" and not re.fullmatch(r"cuda:(0|[1-9]\d{0,3})", device):
             raise JobRefused(f"device: wanted cpu or cuda:NUMBER, got {device!r}: separate several by commas, or use auto")
         if device != "cpu" and int(device[5:]) >= there:
             have = f"this machine has cuda:0 to cuda:{there - 1}" if there else "this machine has no GPU that torch can use"

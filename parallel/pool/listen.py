@@ -40,7 +40,7 @@ def listen(
             message = _receive(ranks, rank)
             if isinstance(message, Step) and message.number == number:
                 on_step(message)
-            elif isinstance(message, kind):
+            elif isinstance(message, kind) and getattr(message, "number", number) == number:
                 del waiting[rank]
                 yield message
 

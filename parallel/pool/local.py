@@ -54,7 +54,10 @@ class Pool:
         return tuple(process.pid for process in self._ranks.processes) if self._ranks else ()
 
     def start(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Start the ranks and wait until they have met. Does nothing if all of them run."""
+        """Start the ranks and wait until they have met. Does nothing if all of them run.
+
+        Raises RankFailed if one fails or takes longer than 5 minutes, Stopped if the caller asks to stop.
+        """
         if self._ranks is not None and self._ranks.alive():
             return
         self.stop()
@@ -86,6 +89,7 @@ class Pool:
         `should_stop` returns true (the ranks stay warm), RankFailed if a rank fails (all ranks end).
         """
         shape_CTHW = self._check(job, init)
+        job = job.model_copy(update={name: _absolute(getattr(job, name)) for name in ("model", "parts")})
         began = time.perf_counter()
         self.start(should_stop)
         started = time.perf_counter() - began
@@ -93,22 +97,27 @@ class Pool:
             latents = stack.enter_context(Block(shape_CTHW, "float32"))
             frames = stack.enter_context(Block((job.frames, job.height, job.width, 3), "float32")) if job.decode else None
             lent = None if init is None else stack.enter_context(_lend(init))
-            done = self._work(job, (latents, frames, lent), on_step, should_stop)
+            work = Work(
+                number=self._number + 1,
+                job=job,
+                latents=latents.handle,
+                frames=frames.handle if frames else None,
+                init=lent.handle if lent else None,
+                init_is_latents=init is not None and tuple(init.shape) == shape_CTHW,
+            )
+            done = self._work(work, lambda step: on_step(step, latents.tensor), should_stop)
         if any(message.stopped for message in done):
             raise Stopped("stopped: all ranks ended the job between two steps and stay warm")
         reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
         return Video(latents.tensor[None], frames.tensor if frames else None, started, reports)
 
-    def _work(self, job: Job, blocks: tuple[Block, Block | None, Block | None], on_step, should_stop) -> list[Done]:
+    def _work(self, work: Work, on_step: Callable[[Step], None], should_stop: Callable[[], bool]) -> list[Done]:
         assert self._ranks is not None, "run has started them"
-        self._number += 1
-        frames, init = (block.handle if block else None for block in blocks[1:])
-        work = Work(number=self._number, job=job, latents=blocks[0].handle, frames=frames, init=init)
-        show = lambda step: on_step(step, blocks[0].tensor)  # noqa: E731
+        self._number = work.number
         with self._all_or_none():
             for rank in range(len(self.devices)):
                 send(self._ranks, rank, work)
-            return list(listen(self._ranks, Done, number=self._number, should_stop=should_stop, on_step=show))
+            return list(listen(self._ranks, Done, number=work.number, should_stop=should_stop, on_step=on_step))
 
     @contextmanager
     def _all_or_none(self) -> Iterator[None]:
@@ -135,6 +144,11 @@ class Pool:
                 f"init: wanted frames {allowed[0]}, one frame {allowed[1]} or latents {allowed[2]}, got {tuple(init.shape)}"
             )
         return shape
+
+
+def _absolute(folder: str | None) -> str | None:
+    """Return a path that means the same to the ranks, which run in another folder."""
+    return folder if folder is None else os.path.abspath(folder)
 
 
 def _lend(init: torch.Tensor) -> Block:

@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch.distributed import TCPStore
 
 from .. import wire
@@ -35,6 +37,8 @@ class Ranks:
         # The host owns the rendezvous: port 0 gives a free one without a race.
         self._store = TCPStore(wire.HOST, 0, is_master=True, wait_for_workers=False) if len(devices) > 1 else None
         self._hellos: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
+        self._door = threading.Thread(target=self._accept, daemon=True)
+        self._ended = False
         try:
             for rank, device in enumerate(devices):
                 self._spawn(rank, device, len(devices), threads, generation)
@@ -73,13 +77,14 @@ class Ranks:
 
     def connect(self, should_stop: Callable[[], bool]) -> None:
         """Wait until every rank has called back; raise RankFailed if one dies first, Stopped if the caller asks."""
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._door.start()
         channels: dict[int, Connection] = {}
         deadline = time.monotonic() + START_SECONDS
         while len(channels) < len(self.processes):
             try:
                 rank, channel = self._hellos.get(timeout=0.1)
                 channels[rank] = channel
+                self.channels.append(channel)  # for `end`, should it come first
             except queue.Empty:
                 pass
             if should_stop():
@@ -93,13 +98,20 @@ class Ranks:
         self.channels = [channels[rank] for rank in range(len(self.processes))]
 
     def _accept(self) -> None:
-        for _ in self.processes:
+        """Let the ranks in, and nobody else: a stranger on the loopback is dropped, and costs only time."""
+        missing = set(range(len(self.processes)))
+        while missing and not self._ended:
+            channel = None
             try:
                 channel = self._listener.accept()
-            except (OSError, EOFError):
-                return  # closed by `end`
-            hello = wire.receive(channel)
-            assert isinstance(hello, Hello)
+                hello = wire.receive(channel)
+                if not isinstance(hello, Hello) or hello.rank not in missing:
+                    raise AuthenticationError("not a rank that is awaited")
+            except (OSError, EOFError, AuthenticationError, ValidationError):
+                if channel is not None:
+                    channel.close()
+                continue
+            missing.remove(hello.rank)
             self._hellos.put((hello.rank, channel))
 
     def alive(self) -> bool:
@@ -125,6 +137,12 @@ class Ranks:
             process.wait()
             if process.stdin is not None:
                 process.stdin.close()
+        self._ended = True
+        if self._door.is_alive():
+            wire.knock(self._listener)  # closing a listener does not wake who waits on it
+            self._door.join(timeout=1)
+        while not self._hellos.empty():
+            self.channels.append(self._hellos.get()[1])
         for channel in self.channels:
             channel.close()
         self._listener.close()

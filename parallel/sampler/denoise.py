@@ -1,13 +1,15 @@
 """Denoise: the loop, as a generator that yields after each step. What happens between steps is its caller's business."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from diffusers import SchedulerMixin, UNet3DConditionModel
 
 from ..layers.attention import Biases
 from ..maths import noise, scope
-from ..protocol import Job
+from ..protocol import Job, Scope
+from .schedule import is_stochastic, skipped_steps
 
 
 def denoise(
@@ -25,9 +27,11 @@ def denoise(
 
     `embeddings_BLD` may be one a video: layers/prompts.py gives each frame its own. Guidance above 1 doubles the batch.
     """
-    guided = job.guidance_scale > 1
+    timesteps_cpu = timesteps.tolist()  # once, so that no step waits for the device
+    guided, stochastic = job.guidance_scale > 1, is_stochastic(scheduler)
     for index, timestep in enumerate(timesteps):
-        _set_biases(biases, job.scope, float(timestep), index / max(1, len(timesteps) - 1))
+        done = (skipped_steps(job) + index) / max(1, job.num_inference_steps - 1)
+        set_biases(biases, job.scope, timesteps_cpu[index], done)
         x = scheduler.scale_model_input(torch.cat([latents_BCFHW] * 2) if guided else latents_BCFHW, timestep)
         with torch.inference_mode():
             guess = unet(x.to(unet.dtype), timestep, encoder_hidden_states=embeddings_BLD, return_dict=False)[0].float()
@@ -35,18 +39,18 @@ def denoise(
             negative, positive = guess.chunk(2)
             guess = negative + job.guidance_scale * (positive - negative)
         # Frames become the batch, as in diffusers' pipelines, so that each can draw its own noise.
-        options = {}
-        if scheduler.__class__.__name__ == "EulerAncestralDiscreteScheduler":
-            options["generator"] = noise.generators(job.seed, clip, index + 1)
-        stepped = scheduler.step(_as_batch(guess), timestep, _as_batch(latents_BCFHW), **options).prev_sample
+        draw = partial(scheduler.step, generator=noise.generators(job.seed, clip, index + 1)) if stochastic else scheduler.step
+        stepped = draw(as_batch(guess), timestep, as_batch(latents_BCFHW)).prev_sample
         latents_BCFHW = stepped.float().movedim(0, 1)[None]
         yield latents_BCFHW
 
 
-def _set_biases(biases: Biases, settings, timestep: float, done: float) -> None:
-    phase = {"timestep": timestep, "done": done, "parting": settings.phase_timestep, "ramp": settings.ramp}
-    biases.set(scope.phase_bias(settings.local_bias, **phase), scope.phase_bias(settings.global_bias, **phase))
+def set_biases(biases: Biases, settings: Scope, timestep: float, done: float) -> None:
+    """Set the biases of a step at a timestep, when a share `done` of the whole schedule is over."""
+    phase = partial(scope.phase_bias, timestep=timestep, done=done, parting=settings.phase_timestep, ramp=settings.ramp)
+    biases.set(phase(settings.local_bias), phase(settings.global_bias))
 
 
-def _as_batch(x_BCFHW: torch.Tensor) -> torch.Tensor:
+def as_batch(x_BCFHW: torch.Tensor) -> torch.Tensor:
+    """Return the frames of a batch of one, (F, C, H, W)."""
     return x_BCFHW[0].movedim(1, 0)

@@ -1,5 +1,7 @@
 """Encode: prompts -> what each frame of the clip hears; init frames -> the clip's latents."""
 
+from collections.abc import Iterator
+
 import torch
 
 from ..maths import prompts
@@ -23,17 +25,17 @@ def encode_prompts(model: Model, job: Job, clip: range) -> torch.Tensor:
     """Return the embeddings of the clip's frames, (B, F, L, D): with guidance the negative ones first, B = 2."""
     embeddings_SLD = encode_text(model, [job.negative, *(prompt.text for prompt in job.prompts)])
     starts = tuple(prompt.frame for prompt in job.prompts)
-    heard_FLD = prompts.blend(embeddings_SLD[1:], clip, starts, job.fade, job.loop)
+    heard_FLD = prompts.blend(embeddings_SLD[1:], clip, prompts.Timeline(job.frames, starts, job.fade, job.loop))
     if job.guidance_scale <= 1:
         return heard_FLD[None]
     return torch.stack([embeddings_SLD[:1].expand_as(heard_FLD), heard_FLD])
 
 
-@torch.inference_mode()
-def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> torch.Tensor:
-    """Return the latents of uint8 or float (0 to 1) frames, (1, C, F, H, W): the mode of the VAE's posterior, scaled."""
-    if not frames_FHWC.is_floating_point():
-        frames_FHWC = frames_FHWC.float() / 255
-    images = frames_FHWC.permute(0, 3, 1, 2) * 2 - 1
-    latents = [model.vae.encode(image[None].to(model.vae.device, model.dtype)).latent_dist.mode() for image in images]
-    return torch.cat(latents).movedim(0, 1)[None].float() * model.vae.config.scaling_factor
+def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the latents of uint8 or float (0 to 1) frames, (1, C, 1, H, W) each: the mode of the VAE's posterior, scaled."""
+    for frame_HWC in frames_FHWC:
+        picture = frame_HWC if frame_HWC.is_floating_point() else frame_HWC.float() / 255
+        image = (picture.permute(2, 0, 1) * 2 - 1)[None].to(model.vae.device, model.dtype)
+        with torch.inference_mode():
+            latent = model.vae.encode(image).latent_dist.mode().float() * model.vae.config.scaling_factor
+        yield latent[:, :, None]

@@ -3,10 +3,12 @@
 Every rank runs the same lines on its own clip; only the patched layers know that there are others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
+from diffusers import SchedulerMixin
 
 from ..comm.agree import agree
 from ..comm.group import Group
@@ -34,10 +36,14 @@ class Blocks:
     latents_CTHW: torch.Tensor
     frames_THWC: torch.Tensor | None = None
     init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T, H, W)
+    init_is_latents: bool = False
 
 
 def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Report, stopping: Callable[[], bool]) -> None:
-    """Make this rank's clip and leave it in the blocks; raise Stopped, on all ranks, when `stopping` says so."""
+    """Make this rank's clip and leave it in the blocks.
+
+    Raises Stopped, on all ranks, within a step after `stopping` says so, and PeerLost if another rank is gone.
+    """
     span = Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
     view = View(group, span)
     clip = slice(view.clip.start, view.clip.stop)
@@ -50,12 +56,16 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
     with resident(model.text_encoder, *place):
         embeddings = encode_prompts(model, job, view.clip)
     with resident(model.vae, *place):
-        start = draw_start(model, job, blocks, view, scheduler, schedule)
+        init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
+    if agree(init is None, group):
+        raise Stopped("stopped while encoding")
+    assert init is not None, "or a rank would have stopped"
+    start = draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
 
     report("denoise", 0, len(schedule))
     latents = start
-    with resident(model.unet, *place):
-        run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
+    run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
+    with resident(model.unet, *place), closing(run):
         for latents in run:
             if agree(stopping(), group):
                 raise Stopped("stopped between two steps")
@@ -70,29 +80,54 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
                     raise Stopped("stopped while decoding")
 
 
-def draw_start(model: Model, job: Job, blocks: Blocks, view: View, scheduler, schedule) -> torch.Tensor:
+def encode_init(
+    model: Model, blocks: Blocks, clip: range, *, report: Report, stopping: Callable[[], bool]
+) -> torch.Tensor | None:
+    """Return the clip's latents of the init, (1, C, F, H, W): latents as they are, frames encoded; one frame serves for all.
+
+    Empty where there is no init, None if it was asked to stop.
+    """
+    if blocks.init is None:
+        return torch.empty(0)
+    if blocks.init_is_latents:
+        return blocks.init[:, clip.start : clip.stop][None]
+    frames = blocks.init if len(blocks.init) == 1 else blocks.init[clip.start : clip.stop]
+    encoded = []
+    for latent in encode_frames(model, frames):
+        encoded.append(latent)
+        report("encode", len(encoded), len(frames))
+        if stopping():
+            return None
+    latents = torch.cat(encoded, dim=2)
+    return latents.expand(-1, -1, len(clip), -1, -1)
+
+
+def draw_start(
+    job: Job, init: torch.Tensor, shape_CTHW: torch.Size, *, view: View, scheduler: SchedulerMixin, schedule: torch.Tensor
+) -> torch.Tensor:
     """Return what the clip starts from, (1, C, F, H, W): noise, or the init noised to where the schedule begins.
 
     With no steps to run it is the init as it is, so that such a job only encodes, or only decodes.
     """
-    shape = blocks.latents_CTHW.shape
-    start = noise.draw_frames(job.seed, view.clip, (shape[0], *shape[2:])).to(view.group.device)
-    if blocks.init is None:
+    channels, _, height, width = shape_CTHW
+    start = noise.draw_frames(job.seed, view.clip, (channels, height, width)).to(view.group.device)
+    if init.numel() == 0:
         return start * scheduler.init_noise_sigma if len(schedule) else start
-    init = encode_init(model, blocks.init, view.clip).to(start)
+    init = init.to(start)
     return scheduler.add_noise(init, start, schedule[:1]) if len(schedule) else init
 
 
-def encode_init(model: Model, init: torch.Tensor, clip: range) -> torch.Tensor:
-    """Return the clip's latents of the init: latents as they are, frames encoded; one frame serves for all."""
-    if init.shape[-1] != 3:
-        return init[:, clip.start : clip.stop][None]
-    if len(init) == 1:
-        return encode_frames(model, init).repeat(1, 1, len(clip), 1, 1)
-    return encode_frames(model, init[clip.start : clip.stop])
-
-
-def sample(model: Model, job: Job, latents, embeddings_BFLD, *, view: View, scheduler, schedule, report: Report):
+def sample(
+    model: Model,
+    job: Job,
+    latents: torch.Tensor,
+    embeddings_BFLD: torch.Tensor,
+    *,
+    view: View,
+    scheduler: SchedulerMixin,
+    schedule: torch.Tensor,
+    report: Report,
+) -> Generator[torch.Tensor, None, None]:
     """Yield the clip's latents after each step of the patched UNet; with no steps, once as they are."""
     if len(schedule) == 0:
         yield latents
@@ -102,7 +137,10 @@ def sample(model: Model, job: Job, latents, embeddings_BFLD, *, view: View, sche
     changes += unet3d.prompt_changes(model.unet, embeddings_BFLD)
     with patched(changes):
         run = denoise(
-            *(model.unet, scheduler, latents, embeddings_BFLD[:, 0]),
+            model.unet,
+            scheduler,
+            latents,
+            embeddings_BFLD[:, 0],
             job=job,
             timesteps=schedule,
             clip=view.clip,
