@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ENV := .venv
 RUN := $(ENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help demo test check model model-quality clean
@@ -17,8 +18,8 @@ demo: $(ENV)/installed ## make 96 frames on two CPU ranks, into demo/
 	@$(RUN) -m scripts.contact_sheet demo/video.mp4 --ranks 2 --output demo/contact_sheet.png
 	@echo "demo: look at demo/video.mp4 and demo/contact_sheet.png"
 
-test: $(ENV)/installed ## run all tests
-	@echo "test: all tests, on real gloo ranks (a few minutes on two cores)"
+test: $(ENV)/installed $(ENV)/comfyui ## run all tests
+	@echo "test: all tests, on real gloo ranks and in a real ComfyUI (ten minutes on two cores)"
 	@$(RUN) -m pytest -q
 
 check: $(ENV)/installed ## format, lint and types
@@ -32,13 +33,18 @@ model: $(ENV)/installed ## train the bundled model again, into build/ (about two
 model-quality: $(ENV)/installed ## measure the bundled model: does it show what a caption says?
 	@$(RUN) -m benchmarks.model_quality
 
-$(ENV)/installed: requirements.txt requirements-dev.txt requirements-comfyui.txt
+$(ENV)/installed: requirements.txt requirements-dev.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is too old: Python 3.10 or newer is needed"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) can not make virtual environments: install its venv package (Debian: apt install python3-venv)"; exit 1; }
 	@echo "setting up $(ENV) (once; downloads torch, diffusers and transformers)"
 	@$(PYTHON) -m venv $(ENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -r requirements-comfyui.txt || { echo "error: pip could not install requirements-dev.txt: see its message above; is the package index reachable?"; exit 1; }
+	@$(PIP) -r requirements-dev.txt || { echo "error: pip could not install requirements-dev.txt: see its message above; is the package index reachable?"; exit 1; }
+	@touch $@
+
+$(ENV)/comfyui: $(ENV)/installed requirements-comfyui.txt
+	@echo "adding what a ComfyUI server needs to $(ENV) (once)"
+	@$(PIP) -r requirements-comfyui.txt || { echo "error: pip could not install requirements-comfyui.txt: see its message above; is the package index reachable?"; exit 1; }
 	@touch $@
 
 clean: ## remove what the other targets made

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -153,7 +154,7 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     output = Path(args.output)
     movies.check_output(output, height=job.height, width=job.width)
     for file in filter(None, (args.latents, args.report)):
-        movies.check_writable(Path(file).parent)
+        movies.check_writable(Path(file))
     init = read_init(args.init, job)
     bar = Bar()
     with Pool(devices, args.threads) as pool:
@@ -163,10 +164,10 @@ def generate(args: argparse.Namespace, should_stop) -> None:
             bar.close()
     began = time.perf_counter()
     assert video.frames is not None, "the job asks for frames"
-    movies.write(video.frames, output, job.fps)
-    if args.latents:
+    if args.latents:  # first: they are what took the time
         with movies.whole(Path(args.latents)) as part:
             save_file({"latents": video.latents.contiguous()}, part)
+    movies.write(video.frames, output, job.fps)
     if args.report:
         report = build_report(video, time.perf_counter() - began)
         with movies.whole(Path(args.report)) as part:
@@ -203,8 +204,14 @@ def main() -> int:
     except RankFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (Stopped, KeyboardInterrupt):
+    except (OSError, av.FFmpegError, SafetensorError) as error:
+        print(f"error: the video was made but could not be written ({error}): is the disk full?", file=sys.stderr)
+        return 1
+    except Stopped:
         print("stopped: nothing was written", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("stopped at once", file=sys.stderr)
         return 130
     return 0
 

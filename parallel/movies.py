@@ -1,6 +1,7 @@
 """Video files in and out, with PyAV and Pillow. A file appears whole or not at all."""
 
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +26,20 @@ def check_output(path: Path, *, height: int = 2, width: int = 2) -> None:
         raise JobRefused(f"output {path}: {path.suffix} wants an even height and width, got {width}x{height}: use .webp")
     if path.suffix not in (*CODECS, ".webp", ""):
         raise JobRefused(f"output {path}: wanted .mp4, .webm, .webp, or a folder name without a suffix, got {path.suffix}")
-    check_writable(path if path.is_dir() else path.parent)
+    if path.suffix == "" and path.exists():
+        if not path.is_dir():
+            raise JobRefused(f"output {path} is a file: give the name of a folder, or of an .mp4, .webm or .webp file")
+        if any(path.iterdir()):
+            raise JobRefused(f"output folder {path} is not empty, and old frames would mix with new ones: use a new one")
+        check_writable(path / "frame.png")
+    check_writable(path)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise JobRefused if a folder is missing or can't be written."""
+def check_writable(file: Path) -> None:
+    """Raise JobRefused if a file can't be written: its folder is missing or closed, or there is a folder of its name."""
+    folder = file.parent
+    if file.suffix and file.is_dir():
+        raise JobRefused(f"output {file} is a folder: give the name of a file in it")
     if not folder.is_dir():
         raise JobRefused(f"output folder {folder} does not exist: make it first")
     try:
@@ -40,15 +50,17 @@ def check_writable(folder: Path) -> None:
 
 
 def write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
-    """Write float frames in [0, 1] to a file or, without a suffix, to a folder of numbered PNG files."""
-    if path.suffix == "":
-        path.mkdir(exist_ok=True)
-        for number, frame in enumerate(frames_THWC):
-            Image.fromarray(_bytes(frame)).save(path / f"{number:06d}.png")
-        return
+    """Write float frames in [0, 1] to a file or, without a suffix, to a folder of numbered PNG files.
+
+    Raises JobRefused if `check_output` does, OSError or av.FFmpegError if the disk fails.
+    """
     check_output(path, height=frames_THWC.shape[1], width=frames_THWC.shape[2])
     with whole(path) as part:
-        if path.suffix == ".webp":
+        if path.suffix == "":
+            part.mkdir()
+            for number, frame in enumerate(frames_THWC):
+                Image.fromarray(_bytes(frame)).save(part / f"{number:06d}.png")
+        elif path.suffix == ".webp":
             first, *rest = (Image.fromarray(_bytes(frame)) for frame in frames_THWC)
             first.save(part, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=90)
         else:
@@ -57,12 +69,14 @@ def write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a place to write to that becomes `path` only when all is written, and is removed otherwise."""
+    """Give a place to write to, a file or a folder, that becomes `path` only when all is written, and is removed otherwise."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         yield part
-        part.replace(path)
+        part.replace(path)  # an empty folder of that name, too
     finally:
+        if part.is_dir():
+            shutil.rmtree(part)
         part.unlink(missing_ok=True)
 
 

@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from scripts.shapes import PERIOD, Scene, all_kinds, draw_scene, render
@@ -75,7 +76,7 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    encoder = CLIPTextModel(
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=64,
@@ -89,9 +90,29 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    # CLIP's 0.02 is small beside what the layers add: words whose gradient comes late, those of motion, would never stand out.
-    torch.nn.init.normal_(encoder.get_input_embeddings().weight, std=0.6)
-    return encoder
+
+
+def teach_text(encoder: CLIPTextModel, ids: torch.Tensor, steps: int = 400) -> None:
+    """Train a text encoder until each token after the words tells a caption's shape, colour, background and motion.
+
+    `ids` are the tokens of all captions in the order of `all_kinds`, (384, L). Trained with the UNet instead, words whose
+    meaning shows late in a video, those of directions, lose their difference before the UNet has learnt to use it.
+    """
+    number = torch.arange(len(ids))
+    answers = (number // 96, number // 16 % 6, number // 4 % 4, number % 4)
+    heads = torch.nn.ModuleList([torch.nn.Linear(64, int(answer.max()) + 1) for answer in answers])
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=2e-3, weight_decay=1e-2)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate(step, steps, 2e-3)
+        hidden = encoder(ids)[0][:, 10:]
+        losses = [cross_entropy(head(hidden).flatten(0, 1), a.repeat_interleave(14)) for head, a in zip(heads, answers)]
+        loss = torch.stack(losses).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 100 == 0 or step == steps - 1:
+            log.info("text %d/%d loss %.4f", step, steps, loss)
+    encoder.requires_grad_(False)
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -191,26 +212,28 @@ def encode_scenes(vae: AutoencoderKL, work: Path, scenes_per_kind: int) -> dict:
     return load_state(file)
 
 
-def draw_batch(data: dict, size: int, spread: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw 16-frame cuts of random scenes: latents (B, 4, 16, 8, 8) and caption numbers (B,), -1 for no caption.
+def draw_batch(data: dict, step: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw random cuts of random scenes: latents (B, 4, F, 8, 8) and caption numbers (B,), -1 for no caption.
 
-    A cut begins within `spread` of a period around the path's start; with a spread of 1, anywhere.
+    Three of four batches are 8 cuts of 16 frames, in which an orbit begins within 0.3 of a period of its start on the right.
+    If it began anywhere, both directions would have one mean at the highest noise, and the words for them would not be
+    learnt. The fourth is 4 cuts of 32 frames that begin anywhere, so that frames far from both ends are known too.
     """
+    long = step % 4 == 3
+    size, frames = (4, 32) if long else (8, 16)
     scene = torch.randint(len(data["kinds"]), (size,), generator=generator)
+    spread = torch.where((data["kinds"][scene] % 4 < 2) & (not long), orbit_spread(step), 1.0)
     start = spread * (torch.rand(size, generator=generator) - 0.5)
     first = ((start - data["phases"][scene]) * PERIOD).round().long()
-    frames = (first[:, None] + torch.arange(CLIP_FRAMES)) % PERIOD
-    clips = data["latents"][scene[:, None], frames].float().transpose(1, 2)
+    shown = (first[:, None] + torch.arange(frames)) % PERIOD
+    clips = data["latents"][scene[:, None], shown].float().transpose(1, 2)
     silent = torch.rand(size, generator=generator) < 0.1
     return clips, torch.where(silent, -1, data["kinds"][scene])
 
 
-def phase_spread(step: int, steps: int) -> float:
-    """Return how much of the period cuts may begin in: from a tenth, over the first third of the training, to all of it.
-
-    Cut anywhere from the start on, clips of both directions of an orbit have one mean, and "clockwise" is never learnt.
-    """
-    return min(1.0, 0.1 + 0.9 * step / (0.35 * steps))
+def orbit_spread(step: int) -> float:
+    """Return the share of the period in which orbits begin."""
+    return 0.6
 
 
 def draw_timesteps(size: int, generator: torch.Generator) -> torch.Tensor:
@@ -219,51 +242,37 @@ def draw_timesteps(size: int, generator: torch.Generator) -> torch.Tensor:
     return (low + torch.rand(size, generator=generator) * (1000 - low)).long()
 
 
-def turned(caption: torch.Tensor) -> torch.Tensor:
-    """Return the captions that differ in the direction alone: clockwise and counterclockwise are neighbours in `all_kinds`."""
-    return caption ^ 1
-
-
-def tells_direction(caption: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Return which clips (B,) orbit, have a caption, and are noised so far that their direction is seen, but only just."""
-    return (caption >= 0) & (caption % 4 < 2) & (t >= 700) & (t < 950)
-
-
-def train_unet(data: dict, work: Path, steps: int, batch: int = 8) -> tuple[CLIPTokenizer, torch.nn.ModuleDict]:
+def train_unet(data: dict, work: Path, steps: int) -> tuple[CLIPTokenizer, torch.nn.ModuleDict]:
     torch.manual_seed(0)
     tokenizer, scheduler = build_tokenizer(), build_scheduler()
     # In eval mode: the dropout that diffusers fixes in temporal convolutions only slows a model this small.
     model = torch.nn.ModuleDict({"text": build_text_encoder(tokenizer), "unet": build_unet()}).eval()
     model["unet"].set_attn_processor(AttnProcessor())  # on a CPU, the fused attention's backward takes 40 % of a step
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, weight_decay=1e-2, fused=True)
+    captions = [Scene(*kind).caption for kind in all_kinds()] + [""]
+    ids = tokenizer(captions, padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids
     state = load_state(work / "unet.pt")
+    if not state["step"]:
+        teach_text(model["text"], ids[:-1])
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model["unet"].parameters(), lr=6e-4, weight_decay=1e-2, fused=True)
     if state["step"]:
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-    captions = [Scene(*kind).caption for kind in all_kinds()] + [""]
-    ids = tokenizer(captions, padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids
+    with torch.no_grad():
+        told = model["text"](ids)[0]
     began, mean_loss = time.time(), None
     for step in range(state["step"], steps):
         generator = torch.Generator().manual_seed(10_000_000 + step)
         optimizer.param_groups[0]["lr"] = rate(step, steps, 6e-4)
-        clips, caption = draw_batch(data, batch, phase_spread(step, steps), generator)
-        t = draw_timesteps(batch, generator)
+        clips, caption = draw_batch(data, step, generator)
+        t = draw_timesteps(len(clips), generator)
         noise = torch.randn(clips.shape, generator=generator)
-        # Both directions of an orbit look alike but for the order of frames, and the loss alone hardly ever teaches the
-        # words: so a caption of the wrong direction must explain a clip worse, by a margin.
-        again = tells_direction(caption, t).nonzero()[:, 0]
-        every = torch.cat([torch.arange(batch), again])
-        told = torch.cat([caption, turned(caption[again])])
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            text = model["text"](ids[told])[0]
-            guess = model["unet"](scheduler.add_noise(clips, noise, t)[every], t[every], text).sample
-        error = (guess.float() - scheduler.get_velocity(clips, noise, t)[every]).pow(2).mean((1, 2, 3, 4))
-        gap = error[batch:] - error[again].detach()
-        loss = error[:batch].mean()
-        (loss + 0.5 * (0.1 - gap).clamp(min=0).sum() / batch).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            guess = model["unet"](scheduler.add_noise(clips, noise, t), t, told[caption]).sample
+        loss = (guess.float() - scheduler.get_velocity(clips, noise, t)).pow(2).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model["unet"].parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         keep = min(0.9985, (1 + step) / (20 + step))

@@ -1,10 +1,12 @@
 """Fixtures: warm ranks and warm pools, shared by all tests, and a check that nothing is left behind."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import configuration, settings
 
 from parallel.pool import Pool
 from tests import builders
@@ -12,6 +14,10 @@ from tests.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "assets" / "moving-shapes"
+
+configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # nothing is to be left in the repository
+settings.register_profile("here", database=None, deadline=None)
+settings.load_profile("here")
 
 
 def pytest_collection_modifyitems(items):
@@ -67,11 +73,32 @@ def tiny(tmp_path_factory) -> Path:
     return builders.text_to_video_folder(tmp_path_factory.mktemp("tiny"))
 
 
+def files_here() -> set[Path]:
+    """Return the files of the repository, but for those of git, of tools' caches and of `make`."""
+    skipped = {".git", ".venv", "__pycache__", ".ruff_cache", ".mypy_cache", "build", "demo", "bench"}
+    folders = [path for path in ROOT.iterdir() if path.name not in skipped]
+    inside = [file for folder in folders if folder.is_dir() for file in folder.rglob("*") if "__pycache__" not in file.parts]
+    return {*folders, *inside}
+
+
+def processes_of(mark: str) -> list[int]:
+    """Return every process, of any parent, whose environment holds a mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+        except OSError:
+            pass  # it ended meanwhile, or is not ours
+    return found
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left():
-    """After the last test: no child process of ours runs. (Listed before `ranks` and `pools`, so torn down after them.)"""
+    """After the last test: no process that a test started runs, and no file is new. (First, so torn down last.)"""
+    before, mark = files_here(), f"VIDEO_INFINITY_TESTS={os.getpid()}"
+    os.environ.update([mark.split("=")])
     yield
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    if children.exists():
-        left = [pid for pid in children.read_text().split() if b"parallel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        assert not left, f"rank processes left behind: {left}"
+    left = processes_of(mark)
+    assert not left, f"processes left behind: {left}"
+    assert files_here() == before, f"files left behind: {sorted(files_here() - before)}"

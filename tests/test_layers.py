@@ -38,12 +38,11 @@ def test_temporal_convolution_equals_diffusers(ranks, size, frames):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_temporal_convolution_in_a_loop_has_no_seam(ranks, size):
-    """Rolling the video rolls the result; and the middle of three periods, side by side, is the looped period."""
+    """Rolling the video rolls the result, which is that of diffusers' own convolutions over a circularly padded video."""
     x = video(7)
     got = torch.cat(ranks("convolve", size, x_BCFHW=x, loop=True), dim=2)
     rolled = torch.cat(ranks("convolve", size, x_BCFHW=x.roll(3, 2), loop=True), dim=2)
     assert (rolled - got.roll(3, 2)).abs().max() < 1e-5
-    # Three periods have the moments of one, but for the four convolutions' true ends, which reach in by 4 frames.
     layer = builders.conv_layer()
     parts = [(conv[0], conv[-1]) for conv in (layer.conv1, layer.conv2, layer.conv3, layer.conv4)]
     expected = x

@@ -6,6 +6,7 @@ from PIL import Image
 
 from parallel import movies
 from parallel.errors import JobRefused
+from parallel.movies import _bytes
 
 
 def ramp(frames=5) -> torch.Tensor:
@@ -49,6 +50,28 @@ def test_an_init_that_is_none_is_refused(tmp_path, make, message):
     make(tmp_path / "x")
     with pytest.raises(JobRefused, match=message):
         movies.read(tmp_path / "x", height=8, width=8, most=9)
+
+
+def test_a_folder_of_frames_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    movies.write(ramp(), tmp_path / "empty", 8)
+    assert sorted(file.name for file in (tmp_path / "empty").iterdir()) == [f"{n:06d}.png" for n in range(5)]
+    with pytest.raises(JobRefused, match=r"is not empty, and old frames would mix with new ones: use a new one$"):
+        movies.check_output(tmp_path / "empty")
+    broken = torch.cat([ramp(2), torch.full((1, 32, 48, 3), float("nan"))])
+    monkeypatch.setattr(movies, "_bytes", lambda frame: 1 / 0 if frame.isnan().any() else _bytes(frame))
+    with pytest.raises(ZeroDivisionError):
+        movies.write(broken, tmp_path / "new", 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_output_of_the_wrong_kind_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(JobRefused, match=r"is a file: give the name of a folder, or of an \.mp4, \.webm or \.webp file$"):
+        movies.check_output(tmp_path / "file")
+    with pytest.raises(JobRefused, match=r"is a folder: give the name of a file in it$"):
+        movies.check_output(tmp_path / "folder.mp4")
 
 
 def test_an_output_that_can_not_be_written_is_refused(tmp_path):

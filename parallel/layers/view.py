@@ -19,14 +19,17 @@ class View:
 
     @cached_property
     def clips(self) -> tuple[range, ...]:
+        """All ranks' clips, as frame numbers."""
         return clips.cut(self.span.frames, self.group.size)
 
     @property
     def clip(self) -> range:
+        """This rank's clip."""
         return self.clips[self.group.rank]
 
     @cached_property
     def halos(self) -> dict[int, "Halo"]:
+        """The halos that were asked for, by their reach."""
         return {}
 
     def halo(self, reach: int) -> "Halo":
@@ -38,10 +41,11 @@ class View:
     @cached_property
     def scope_lane(self) -> Lane:
         """The way to both scopes of attention in one message."""
-        return self._drive([scope.keys(clip, self.span) for clip in self.clips])
+        return self.drive([scope.keys(clip, self.span) for clip in self.clips])
 
     @cached_property
     def blocks(self) -> tuple[scope.Block, ...]:
+        """The clip's queries in blocks, each with its keys."""
         return scope.blocks(self.clip, self.span, scope.block_length(self.span))
 
     @cached_property
@@ -49,7 +53,8 @@ class View:
         """For each block, where its keys are in own frames followed by arrivals."""
         return tuple(self.scope_lane.gather(block.keys, self.group.device) for block in self.blocks)
 
-    def _drive(self, wanted: list[tuple[int, ...]]) -> Lane:
+    def drive(self, wanted: list[tuple[int, ...]]) -> Lane:
+        """Return this rank's part of a route to the frames that each rank wants."""
         return drive(Route(self.clips, tuple(wanted)), self.group.rank, self.group.device)
 
 
@@ -59,7 +64,7 @@ class Halo:
     def __init__(self, view: View, reach: int):
         span, clip = view.span, view.clip
         windows = [scope.window(c, reach, span.frames, span.loop) for c in view.clips]
-        self.lane = view._drive(windows)
+        self.lane = view.drive(windows)
         around = range(clip.start - reach, clip.stop + reach)
         inside = [frame % span.frames if span.loop else frame for frame in around]
         inside = [frame for frame in inside if 0 <= frame < span.frames]

@@ -1,0 +1,31 @@
+"""The pack works from a folder of any name, as people clone it into ComfyUI's custom_nodes."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize("name", ["ComfyUI-VideoInfinity", "pack.v1"])
+def test_the_tests_pass_from_a_folder_of_any_name(tmp_path, name):
+    parts = ("__init__.py", "parallel", "nodes", "tests", "pyproject.toml")
+    clone = tmp_path / name
+    clone.mkdir()
+    for part in parts:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, clone / part)
+    few = [
+        "tests/test_clips.py",
+        "tests/test_import_flow.py",
+        "tests/test_comm.py",
+        "tests/test_pool.py::test_a_job_without_decoding_has_no_frames",
+    ]
+    command = [sys.executable, "-m", "pytest", "-q", *few]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert sorted(path.name for path in clone.iterdir()) == sorted(parts)
