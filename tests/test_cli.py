@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from parallel import __main__ as cli
 from parallel import movies
+from parallel.maths import noise
+from scripts.contact_sheet import BORDER
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,9 +74,53 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
 
     # Refined from its own latents, and from its own file.
     for init in files[:2]:
-        more = ["--prompt", "a cat", "--init", init, "--denoise", 0.5, "--output", tmp_path / "png"]
+        folder = tmp_path / f"from {init.stem}"
+        more = ["--prompt", "a cat", "--init", init, "--denoise", 0.5, "--output", folder]
         subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
-        assert len(list((tmp_path / "png").iterdir())) == 7
+        assert len(list(folder.iterdir())) == 7
+
+
+def test_no_steps_store_the_starting_noise(tiny, tmp_path):
+    """For other programs to start from: by frame number, and so the same for any length and number of ranks."""
+    file = tmp_path / "noise.safetensors"
+    more = ["--prompt", "a cat", "--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
+    subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
+    stored = load_file(file)["latents"]
+    assert torch.equal(stored, noise.draw_frames(5, range(7), (4, 8, 8)))
+
+
+def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    host = start_long_job(tiny, tmp_path, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    try:
+        while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
+            said += os.read(ours, 4096)
+        ranks = rank_processes(host.pid)
+    finally:
+        host.kill()
+        host.wait()
+        os.close(ours)
+    assert len(ranks) == 2
+    wait_until_gone(ranks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path):
+    movies.write(torch.full((10, 32, 32, 3), 0.5), tmp_path / "v.mp4", 8)
+    sheet = ["--ranks", "2", "--columns", "5", "--output", str(tmp_path / "sheet.png")]
+    subprocess.run(
+        [sys.executable, "-m", "scripts.contact_sheet", str(tmp_path / "v.mp4"), *sheet],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    with Image.open(tmp_path / "sheet.png") as picture:
+        cell = (picture.width // 5, picture.height // 2)
+        marks = [picture.getpixel((cell[0] * (n % 5) + 1, cell[1] * (n // 5) + cell[1] // 2)) == BORDER for n in range(10)]
+    assert [n for n, mark in enumerate(marks) if mark] == [0, 5]
 
 
 def wait_until_gone(pids: list[int]) -> None:

@@ -15,6 +15,7 @@ from parallel.errors import JobRefused, RankFailed, Stopped
 from parallel.pool import Pool
 from parallel.pool.devices import resolve
 from parallel.protocol import Job, Prompt, Scope, checked
+from tests import builders
 from tests.conftest import BUNDLED
 
 
@@ -48,6 +49,16 @@ def test_jobs_run_one_after_another_on_the_same_warm_ranks(tiny, pools):
     assert [report.rank for report in first.ranks] == [0, 1, 2]
     assert all(report.sent_bytes > 0 and report.peak_memory_bytes > 2**20 for report in first.ranks)
     assert set(first.ranks[0].seconds) == {"load", "encode", "denoise", "decode"}
+
+
+def test_a_model_that_is_told_the_frame_rate_makes_one_video_on_any_ranks(tiny, tmp_path, pools):
+    """A conversion of VideoCrafter2: the UNet alone, with `fps_cond`; the rest comes from a second folder."""
+    crafter = builders.text_to_video_folder(tmp_path / "crafter", unet_only=True, fps_cond=True)
+    one, three, slow = (
+        pools(size).run(job(crafter, parts=str(tiny), fps=fps)).latents for size, fps in ((1, 24), (3, 24), (3, 8))
+    )
+    assert (one - three).abs().max() < 1e-4
+    assert (slow - three).abs().max() > 1e-3
 
 
 def test_a_job_without_decoding_has_no_frames(tiny, pools):

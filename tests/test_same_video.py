@@ -82,3 +82,13 @@ def test_anchor_three_ranks_that_see_everything_equal_the_stock_pipeline(pools, 
     assert (ours.latents - stock).abs().max() <= 1e-4
     pictures = pipeline.decode_latents(stock)[0].permute(1, 2, 3, 0) / 2 + 0.5
     assert (ours.frames - pictures.clamp(0, 1)).abs().max() <= 1e-4
+
+
+def test_the_bundled_model_is_small_and_loads_as_the_card_says():
+    files = [file for file in BUNDLED.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 16 * 10**6
+    assert {file.suffix for file in files} <= {".json", ".safetensors", ".md", ".txt"}
+    pipeline = TextToVideoSDPipeline.from_pretrained(BUNDLED)
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline(RED, num_frames=4, num_inference_steps=2, output_type="pt").frames
+    assert frames.shape == (1, 4, 3, 64, 64)
