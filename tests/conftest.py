@@ -86,7 +86,7 @@ def processes_of(mark: str) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if mark.encode() in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+            if f"{mark}\0".encode() in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
                 found.append(int(folder.name))
         except OSError:
             pass  # it ended meanwhile, or is not ours

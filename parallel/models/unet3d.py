@@ -1,6 +1,7 @@
 """`UNet3DConditionModel`: ModelScope, ZeroScope, VideoCrafter2 conversions, and the bundled model."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,52 +10,35 @@ from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from safetensors import safe_open
 from torch import nn
 
-from ..folder import UNetShape, check_complete, variant, weight_files
+from ..folder import UNetShape
 from ..layers.attention import Biases, DualScopeProcessor
 from ..layers.conv import NormConv
 from ..layers.norm import FrameGroupNorm
 from ..layers.patch import Change, Swap
 from ..layers.prompts import Hear
 from ..layers.view import View
+from . import weights
 
+FPS = "fps_embedding."
 CONVS = ("conv1", "conv2", "conv3", "conv4")  # of a TemporalConvLayer
 
 
 def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DConditionModel:
     """Load a UNet from safetensors; with `fps_cond` also the `fps_embedding` of VideoCrafter2, which diffusers leaves out.
 
-    Raises JobRefused if weights are missing or left over, OSError or SafetensorError if a file is cut short.
+    Raises what `weights.load` does.
     """
-    unet, said = UNet3DConditionModel.from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        low_cpu_mem_usage=False,
-        variant=variant(folder),
-        output_loading_info=True,
-    )
-    left = [key for key in said["unexpected_keys"] if not (fps_cond and key.startswith("fps_embedding."))]
-    check_complete(folder, said["missing_keys"], left)
+    loader = partial(UNet3DConditionModel.from_pretrained, torch_dtype=dtype, low_cpu_mem_usage=False)
+    unet = weights.load(loader, folder, may_have=FPS if fps_cond else None)
     if fps_cond:
         channels = unet.config.block_out_channels[0]
         unet.fps_embedding = TimestepEmbedding(channels, 4 * channels)
-        unet.fps_embedding.load_state_dict(read_part(folder, "fps_embedding."))
+        unet.fps_embedding.load_state_dict(weights.read_part(folder, FPS))
         unet.fps_embedding.to(dtype)
-    return unet.eval().requires_grad_(False)
-
-
-def read_part(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
-    """Return the weights whose names begin with `prefix`, under names without it."""
-    found = {}
-    for file in weight_files(folder):
-        with safe_open(file, framework="pt") as weights:
-            names = [name for name in weights.keys() if name.startswith(prefix)]  # noqa: SIM118 (safe_open is no mapping)
-            found.update({name.removeprefix(prefix): weights.get_tensor(name) for name in names})
-    return found
+        unet.fps_embedding.requires_grad_(False)
+    return unet
 
 
 def frame_changes(unet: UNet3DConditionModel, view: View, biases: Biases) -> list[Change]:

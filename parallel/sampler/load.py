@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 from diffusers import AutoencoderKL, UNet3DConditionModel
@@ -11,8 +11,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ..folder import ModelFolder, check_complete, variant
-from ..models import unet3d
+from ..folder import ModelFolder
+from ..models import unet3d, weights
 from ..protocol import Offload
 
 
@@ -36,43 +36,16 @@ def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+    vae = partial(AutoencoderKL.from_pretrained, torch_dtype=dtype, low_cpu_mem_usage=False)
+    text_encoder = partial(CLIPTextModel.from_pretrained, dtype=dtype)
     return Model(
         folder=folder,
         dtype=dtype,
         unet=unet3d.load(folder.unet, dtype, fps_cond=folder.fps_cond),
-        vae=load_vae(folder.vae, dtype),
-        text_encoder=load_text_encoder(folder.text_encoder, dtype),
+        vae=weights.load(vae, folder.vae, may_have=""),
+        text_encoder=weights.load(text_encoder, folder.text_encoder, may_have=""),
         tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
     )
-
-
-def load_vae(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
-    """Load a VAE; raise JobRefused if weights are missing."""
-    vae, said = AutoencoderKL.from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        low_cpu_mem_usage=False,
-        variant=variant(folder),
-        output_loading_info=True,
-    )
-    check_complete(folder, said["missing_keys"], [])
-    return vae.eval()
-
-
-def load_text_encoder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:
-    """Load a text encoder; raise JobRefused if weights are missing."""
-    encoder, said = CLIPTextModel.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        variant=variant(folder),
-        output_loading_info=True,
-    )
-    check_complete(folder, said["missing_keys"], [])
-    return encoder.eval()
 
 
 def settle(model: Model, device: torch.device, offload: Offload) -> None:
