@@ -8,7 +8,7 @@ from . import host
 from .sockets import CATEGORY, Timeline, TimelineText
 
 EXAMPLE = (
-    "0: a red circle orbiting clockwise on a gray background\n48: a blue square bouncing horizontally on a gray background"
+    "0: a red circle orbiting clockwise on a gray background\n48: a blue triangle bouncing horizontally on a gray background"
 )
 
 

@@ -27,7 +27,7 @@ class VideoPlan(io.ComfyNode):
                 Timeline.Input("timeline", tooltip="From Prompt Timeline."),
                 *size_inputs(),
                 *length_inputs(),
-                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.5, tooltip="Above 1 the UNet works twice."),
+                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="Above 1 the UNet works twice."),
                 io.Boolean.Input("loop", default=False, tooltip="The last frame leads into the first."),
                 io.Int.Input("frame", default=40, min=0, max=99_999, tooltip="The frame whose scopes are drawn."),
                 io.Int.Input(

@@ -33,7 +33,7 @@ def sampling_inputs() -> list[io.Input]:
     """Return the widgets of sampling."""
     return [
         *length_inputs(),
-        io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.5, tooltip="How strictly the prompt is followed."),
+        io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="How strictly the prompt is followed."),
         io.Combo.Input(
             "scheduler", options=["model", *SCHEDULERS], default="model", tooltip="The sampler; `model` is the model's own."
         ),

@@ -47,7 +47,9 @@ def sources(prompts: str, *, shorter: bool = False) -> dict[str, Node]:
     return {
         "model": Node("VideoInfinityLoadVideoModel", {}, (40, 100), (340, 150)),
         "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 310), (340, 130)),
-        "scope": Node("VideoInfinityDualScopeAttention", {"global_frames": 8, **plain}, (40, 500), (340, 270)),
+        "scope": Node(
+            "VideoInfinityDualScopeAttention", {"local_context": 12, "global_frames": 8, **plain}, (40, 500), (340, 270)
+        ),
         "timeline": Node("VideoInfinityPromptTimeline", {"timeline": prompts}, (440, 100), (400, 300)),
     }
 
@@ -74,7 +76,7 @@ def decode(latent: str, at: tuple[int, int]) -> Node:
 
 CIRCLE, SQUARE = (
     "a red circle orbiting clockwise on a gray background",
-    "a blue square bouncing horizontally on a gray background",
+    "a blue triangle bouncing horizontally on a gray background",
 )
 FIRST = """**Your first long video.** Press *Run*: 96 frames, made by every GPU of this machine together, or by two CPU ranks, with the small model that ships with the pack.
 
@@ -89,7 +91,7 @@ For **VideoCrafter2** or **ZeroScope** on GPUs: put the diffusers folder into `m
 WORKFLOWS = {
     "text_to_long_video": Workflow(
         {
-            "long_video": Node("VideoInfinityLongVideo", {"prompt": CIRCLE, "seed": 3}, (40, 100), (420, 380)),
+            "long_video": Node("VideoInfinityLongVideo", {"prompt": CIRCLE, "seed": 4}, (40, 100), (420, 380)),
             **saving("text_to_long_video", ("long_video", 0), (520, 100)),
         },
         [(FIRST, (920, 100), (420, 380))],
@@ -97,7 +99,7 @@ WORKFLOWS = {
     "prompt_timeline": Workflow(
         {
             **sources(f"0: {CIRCLE}\n48: {SQUARE}"),
-            "sampler": sampler(3, (440, 460)),
+            "sampler": sampler(4, (440, 460)),
             "decode": decode("sampler", (900, 100)),
             **saving("prompt_timeline", ("decode", 0), (900, 280)),
         },
@@ -118,7 +120,7 @@ WORKFLOWS = {
     "refine_video": Workflow(
         {
             **sources(f"0: {CIRCLE}"),
-            "sampler": sampler(3, (440, 460), frames=48),
+            "sampler": sampler(4, (440, 460), frames=48),
             "decode": decode("sampler", (900, 100)),
             "encode": Node(
                 "VideoInfinityClipParallelEncode",

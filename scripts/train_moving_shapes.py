@@ -1,7 +1,7 @@
 """Train the bundled model: `python -m scripts.train_moving_shapes --out assets/moving-shapes`.
 
 Three stages, each resumed from its checkpoint in `--work`: an image VAE, the clips as latents, and the text encoder with
-the UNet. Seeded; on two cores about 15 minutes, 3 minutes and 100 minutes.
+the UNet. Seeded; on two cores about 15 minutes, 3 minutes and 75 minutes.
 """
 
 import argparse
@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/moving-shapes"), help="checkpoints live here")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--vae-steps", type=int, default=7400)
-    parser.add_argument("--unet-steps", type=int, default=6000)
+    parser.add_argument("--unet-steps", type=int, default=9000)
     parser.add_argument("--scenes-per-kind", type=int, default=8)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
