@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import re
-import select
 import signal
 import struct
 import subprocess
@@ -22,6 +21,7 @@ from parallel import __main__ as cli
 from parallel import movies
 from parallel.maths import noise
 from scripts.contact_sheet import BORDER
+from tests.conftest import ends
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,7 +104,7 @@ def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
         host.wait()
         os.close(ours)
     assert len(ranks) == 2
-    wait_until_gone(ranks)
+    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,18 +121,6 @@ def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path):
         cell = (picture.width // 5, picture.height // 2)
         marks = [picture.getpixel((cell[0] * (n % 5) + 1, cell[1] * (n // 5) + cell[1] // 2)) == BORDER for n in range(10)]
     assert [n for n, mark in enumerate(marks) if mark] == [0, 5]
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    """A rank notices the end of its standard input by itself; another's process has no event to wait for but its end."""
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        ended, _, _ = select.select([descriptor], [], [], 5)
-        os.close(descriptor)
-        assert ended, f"rank process {pid} outlived its host by 5 s"
 
 
 def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
@@ -153,7 +141,7 @@ def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path
     assert host.returncode == left
     if sent != signal.SIGKILL:
         assert said.splitlines()[-1] == "stopped: nothing was written"
-    wait_until_gone(ranks)
+    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,7 +170,7 @@ def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
     steps = [int(step) for step in re.findall(rb" (\d+)/1000", said)]
     assert 0 < max(steps) < 500
     assert len(ranks) == 2
-    wait_until_gone(ranks)
+    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
     assert list(tmp_path.iterdir()) == []
 
 
