@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from parallel import timeline
-from parallel.protocol import Job, checked
+from parallel.protocol import Job, Scope, checked
 from scripts.draw_locale import definition
 from tests.comfyui import PACK, Server, find_comfyui
 from tests.conftest import BUNDLED, ROOT
@@ -122,21 +122,22 @@ def test_the_workflows_are_those_that_the_templates_list(server):
         assert server.get(f"/api/workflow_templates/{PACK}/{name}.json")["nodes"]
 
 
-def test_the_image_equals_the_engines_own_for_the_same_job(server, pools):
-    prompt = short("prompt_timeline")
+def test_the_image_of_96_frames_equals_the_engines_own_for_the_same_job(server, pools):
+    prompt = short("prompt_timeline", frames=96)
+    prompt["timeline"]["inputs"]["timeline"] = told = shipped("prompt_timeline")["timeline"]["inputs"]["timeline"]
     assert server.run(prompt).end == "execution_success"
-    told = prompt["timeline"]["inputs"]["timeline"]
     job = checked(
         Job,
         model=str(BUNDLED),
-        prompts=timeline.parse(told, fps=8, frames=12),
+        prompts=timeline.parse(told, fps=8, frames=96),
         fade=4,
-        frames=12,
+        frames=96,
         height=64,
         width=64,
         num_inference_steps=4,
-        guidance_scale=4.0,
-        seed=3,
+        guidance_scale=3.0,
+        seed=4,
+        scope=Scope(local_context=12, global_frames=8),
     )
     expected = (pools(1).run(job).frames.numpy() * 255).round().astype(int)
     assert np.abs(saved(server, "prompt_timeline").astype(int) - expected).max() <= 1
