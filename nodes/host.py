@@ -12,6 +12,7 @@ from comfy.patcher_extension import CallbacksMP
 from PIL import Image
 
 from ..parallel.errors import JobRefused, Stopped
+from ..parallel.plan import plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.protocol import Job, Step
@@ -46,14 +47,22 @@ class WarmPool:
         self.pool = Pool(devices, threads)
         self.patcher: ModelPatcher | None = None
 
-    def enlist(self) -> None:
-        """Let the memory manager know of the ranks, once they hold memory on a GPU that it manages. Safe to call twice."""
-        device = comfy.model_management.get_torch_device()
+    def enlist(self, size: int) -> None:
+        """Let the memory manager make room for a rank's `size` bytes, and know whom to end for more. Safe to call twice.
+
+        It manages one GPU, where one of the ranks is; that it ends one ends all.
+        """
+        memory = comfy.model_management
+        device = memory.get_torch_device()
         if self.patcher is None:
-            self.patcher = ModelPatcher(torch.nn.Module(), device, torch.device("cpu"), size=1)
+            self.patcher = ModelPatcher(torch.nn.Module(), device, torch.device("cpu"), size=size)
             self.patcher.add_callback(CallbacksMP.ON_DETACH, lambda *_: self.pool.stop())
-        if not any(loaded.model is self.patcher for loaded in comfy.model_management.current_loaded_models):
-            comfy.model_management.load_models_gpu([self.patcher])
+        own = [loaded for loaded in memory.current_loaded_models if loaded.model is self.patcher]
+        grown, self.patcher.size = size - self.patcher.size, max(size, self.patcher.size)
+        if not own:
+            memory.load_models_gpu([self.patcher])
+        elif grown > 0:
+            memory.free_memory(grown, device, keep_loaded=own)
 
 
 def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> Video:
@@ -61,9 +70,10 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
 
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
-    warm = _warm_pool(resolve(choice.devices), choice.threads or None)
+    devices = resolve(choice.devices)
+    warm = _warm_pool(devices, choice.threads or None)
     progress = Progress(job)
-    warm.enlist()
+    warm.enlist(plan(job, len(devices)).memory.peak)
     try:
         video = warm.pool.run(job, init=init, on_step=progress, should_stop=progress.is_cancelled)
         if not progress.cancelled:

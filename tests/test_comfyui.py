@@ -190,6 +190,8 @@ def test_what_did_not_change_is_not_made_again(server):
     assert again.progress == []
     prompt["timeline"]["inputs"]["timeline"] = prompt["timeline"]["inputs"]["timeline"].replace("6: a blue", "6: a red")
     assert {node for node, _ in server.run(prompt).progress} == {"sampler", "decode"}
+    del prompt["decode"]["inputs"]["ranks"]
+    assert {node for node, _ in server.run(prompt).progress} == {"decode"}
 
 
 def test_comfyuis_memory_manager_ends_the_ranks(server):
@@ -238,6 +240,13 @@ def test_a_killed_server_leaves_no_rank(tmp_path):
     for descriptor in ends:
         assert select.select([descriptor], [], [], 5)[0], "a rank outlived its server by 5 s"
         os.close(descriptor)
+
+
+def test_importing_the_pack_brings_in_neither_diffusers_nor_transformers():
+    """What ComfyUI itself has imported by then does not count."""
+    command = [sys.executable, str(ROOT / "tests" / "comfyui_import.py"), str(find_comfyui()), "--cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{len(NODES)} []"
 
 
 def test_installing_the_pack_changes_no_package_of_comfyui(tmp_path):
