@@ -17,12 +17,9 @@ if __name__ == "__main__":
     root = Path(__file__).resolve().parents[1]
     sys.path[0] = sys.argv.pop(1)
     sys.meta_path.append(Finder())
-    import comfy.model_management
-    import comfy.model_patcher
-    import comfy.utils
-    import comfy_api.latest
-    import folder_paths  # noqa: F401
-
+    importlib.import_module("comfy.options").enable_args_parsing()
+    for name in ("comfy.model_management", "comfy.model_patcher", "comfy.utils", "comfy_api.latest", "folder_paths"):
+        importlib.import_module(name)
     before, began = set(sys.modules), time.perf_counter()
     spec = importlib.util.spec_from_file_location(str(root).replace(".", "_x_"), root / "__init__.py")
     pack = importlib.util.module_from_spec(spec)
