@@ -4,8 +4,8 @@ from comfy_api.latest import io
 
 from ..parallel import folder
 from . import host
-from .sockets import CATEGORY, Model, ModelChoice, Ranks, RanksChoice
-from .widgets import still_job
+from .sockets import CATEGORY, Model, ModelChoice, RanksChoice
+from .widgets import ranks_input, still_job
 
 
 class ClipParallelDecode(io.ComfyNode):
@@ -22,14 +22,14 @@ class ClipParallelDecode(io.ComfyNode):
             inputs=[
                 Model.Input("model", tooltip="From Load Video Model: its VAE decodes."),
                 io.Latent.Input("latent", tooltip="From the Clip-Parallel Sampler or Encode."),
-                Ranks.Input("ranks", optional=True, tooltip="From Worker Ranks; left open: every GPU, else two CPU ranks."),
+                ranks_input(),
             ],
             outputs=[io.Image.Output("images", tooltip="All frames, (T, H, W, 3).")],
         )
 
     @classmethod
     def execute(cls, model: ModelChoice, latent: dict, ranks: RanksChoice | None = None) -> io.NodeOutput:
-        scale = folder.inspect(model.folder, model.parts).scale
+        scale = folder.inspect(model.model, model.parts).scale
         frames, height, width = latent["samples"].shape[-3:]
         job = still_job(model, frames=frames, height=height * scale, width=width * scale, decode=True)
         return io.NodeOutput(host.run(job, ranks or RanksChoice(), init=latent["samples"][0]).frames)

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from . import host
-from .sockets import CATEGORY, Model, ModelChoice, Ranks, RanksChoice
-from .widgets import still_job
+from .sockets import CATEGORY, Model, ModelChoice, RanksChoice
+from .widgets import ranks_input, still_job
 
 
 class ClipParallelEncode(io.ComfyNode):
@@ -21,7 +21,7 @@ class ClipParallelEncode(io.ComfyNode):
             inputs=[
                 Model.Input("model", tooltip="From Load Video Model: its VAE encodes."),
                 io.Image.Input("images", tooltip="All frames of a video, in order."),
-                Ranks.Input("ranks", optional=True, tooltip="From Worker Ranks; left open: every GPU, else two CPU ranks."),
+                ranks_input(),
             ],
             outputs=[io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w), for the sampler.")],
         )

@@ -45,7 +45,7 @@ class LongVideo(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, prompt: str, **widgets) -> io.NodeOutput:
         cfg = 3.0 if model == host.BUNDLED else 9.0
-        choice = ModelChoice(folder=host.model_folders()[model], dtype=host.fitting_dtype())
+        choice = ModelChoice(model=host.model_folders()[model], dtype=host.fitting_dtype())
         job = build_job(choice, TimelineText(text=as_timeline(prompt), fade=4), None, fps=8.0, steps=20, cfg=cfg, **widgets)
         video = host.run(job, RanksChoice())
         return io.NodeOutput(video.frames, {"samples": video.latents})

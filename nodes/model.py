@@ -63,4 +63,4 @@ class LoadVideoModel(io.ComfyNode):
     def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "none") -> io.NodeOutput:
         found = host.model_folders()
         second = None if parts == SAME else found[parts]
-        return io.NodeOutput(checked(ModelChoice, folder=found[model], parts=second, dtype=dtype, offload=offload))
+        return io.NodeOutput(checked(ModelChoice, model=found[model], parts=second, dtype=dtype, offload=offload))

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from . import host
-from .sockets import CATEGORY, Model, ModelChoice, Ranks, RanksChoice, Scope, Timeline, TimelineText
-from .widgets import build_job, sampling_inputs, size_inputs
+from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
+from .widgets import build_job, ranks_input, sampling_inputs, scope_input, size_inputs
 
 
 class ClipParallelSampler(io.ComfyNode):
@@ -31,10 +31,8 @@ class ClipParallelSampler(io.ComfyNode):
                     step=0.01,
                     tooltip="Share of the steps to run on `latent`: low keeps it, high changes it; 1 starts from noise alone.",
                 ),
-                Ranks.Input("ranks", optional=True, tooltip="From Worker Ranks; left open: every GPU, else two CPU ranks."),
-                Scope.Input(
-                    "scope", optional=True, tooltip="From Dual-Scope Attention; left open: 8 frames each side, 8 global."
-                ),
+                ranks_input(),
+                scope_input(),
                 io.Latent.Input("latent", optional=True, tooltip="A video to start from, with `denoise` below 1."),
             ],
             outputs=[io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w): decode, save or refine them.")],

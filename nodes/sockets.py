@@ -12,9 +12,9 @@ Timeline = io.Custom("VIDEO_INFINITY_TIMELINE")
 
 
 class ModelChoice(Frozen):
-    """Which model to run; nothing of it is loaded in ComfyUI's process."""
+    """Which model to run, under the names of a Job; nothing of it is loaded in ComfyUI's process."""
 
-    folder: str
+    model: str
     parts: str | None = None
     dtype: DType = "float32"
     offload: Offload = "none"

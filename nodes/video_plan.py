@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from ..parallel.plan import Plan, plan
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
-from .sockets import CATEGORY, Model, ModelChoice, Ranks, RanksChoice, Scope, Timeline, TimelineText
-from .widgets import build_job, length_inputs, size_inputs
+from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
+from .widgets import build_job, length_inputs, ranks_input, scope_input, size_inputs
 
 
 class VideoPlan(io.ComfyNode):
@@ -37,10 +37,8 @@ class VideoPlan(io.ComfyNode):
                     max=4096,
                     tooltip="Plan for so many ranks, whether this machine has them or not; 0: as Worker Ranks says.",
                 ),
-                Ranks.Input("ranks", optional=True, tooltip="From Worker Ranks; left open: every GPU, else two CPU ranks."),
-                Scope.Input(
-                    "scope", optional=True, tooltip="From Dual-Scope Attention; left open: 8 frames each side, 8 global."
-                ),
+                ranks_input(),
+                scope_input(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="The video's time axis: clips by rank, one frame's scopes, prompts."),

@@ -5,7 +5,8 @@ from comfy_api.latest import io
 from ..parallel import timeline
 from ..parallel.folder import SCHEDULERS
 from ..parallel.protocol import Job, Prompt, Scope, checked
-from .sockets import ModelChoice, TimelineText
+from .sockets import ModelChoice, Ranks, TimelineText
+from .sockets import Scope as ScopeSocket
 
 
 def size_inputs() -> list[io.Input]:
@@ -42,6 +43,18 @@ def sampling_inputs() -> list[io.Input]:
     ]
 
 
+def ranks_input() -> io.Input:
+    """Return the socket for Worker Ranks."""
+    tip = "From Worker Ranks; left open: every GPU, else two CPU ranks."
+    return Ranks.Input("ranks", optional=True, tooltip=tip)
+
+
+def scope_input() -> io.Input:
+    """Return the socket for Dual-Scope Attention."""
+    tip = "From Dual-Scope Attention; left open: 8 frames each side, 8 global."
+    return ScopeSocket.Input("scope", optional=True, tooltip=tip)
+
+
 def seed_input() -> io.Input:
     """Return the seed's widget."""
     tip = "The same seed makes the same video, on any number of ranks."
@@ -55,10 +68,7 @@ def build_job(
     prompts = timeline.parse(told.text, fps=fps, frames=frames)
     return checked(
         Job,
-        model=model.folder,
-        parts=model.parts,
-        dtype=model.dtype,
-        offload=model.offload,
+        **dict(model),
         prompts=prompts,
         fade=told.fade,
         negative=told.negative,
@@ -76,10 +86,7 @@ def still_job(model: ModelChoice, *, frames: int, height: int, width: int, decod
     silence = (Prompt(frame=0, text=""),)
     return checked(
         Job,
-        model=model.folder,
-        parts=model.parts,
-        dtype=model.dtype,
-        offload=model.offload,
+        **dict(model),
         prompts=silence,
         frames=frames,
         height=height,

@@ -8,10 +8,9 @@ from safetensors import safe_open
 from . import folder
 from .folder import ModelFolder, UNetShape
 from .maths import clips, prompts, scope
-from .protocol import Job
+from .protocol import DECODED_AT_ONCE, Job
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-DECODED_AT_ONCE = 8  # frames, as in sampler/decode.py
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ Frozen_T = TypeVar("Frozen_T", bound="Frozen")
 
 MAX_FRAMES = 1_000_000
 MAX_FPS = 240
+DECODED_AT_ONCE = 8  # frames that a rank decodes at once: what the decoder does, and what a plan reckons with
 MAX_TEXT = 10_000  # characters of one prompt
 
 

@@ -5,20 +5,20 @@ The other languages are written by hand; tests/test_comfyui.py tells which of th
 
 import argparse
 import json
-import urllib.request
 from pathlib import Path
+
+from scripts.draw_workflows import ask_nodes, input_list
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def definition(info: dict) -> dict:
     """Return one node's texts in the form of ComfyUI's `nodeDefs.json`."""
-    specs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
     outputs = zip(info["output_name"], info["output_tooltips"], strict=True)
     return {
         "display_name": info["display_name"],
         "description": info["description"],
-        "inputs": {name: {"name": name, "tooltip": spec[1]["tooltip"]} for name, spec in specs.items()},
+        "inputs": {name: {"name": name, "tooltip": spec[1]["tooltip"]} for name, spec in input_list(info)},
         "outputs": {str(place): {"name": name, "tooltip": tooltip} for place, (name, tooltip) in enumerate(outputs)},
     }
 
@@ -26,8 +26,7 @@ def definition(info: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("server", help="such as http://127.0.0.1:8188")
-    with urllib.request.urlopen(f"{parser.parse_args().server}/object_info") as answer:
-        known = json.loads(answer.read())
+    known = ask_nodes(parser.parse_args().server)
     texts = {node: definition(info) for node, info in sorted(known.items()) if node.startswith("VideoInfinity")}
     file = ROOT / "locales" / "en" / "nodeDefs.json"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -36,12 +36,14 @@ class Node:
 
 @dataclass
 class Workflow:
+    """Nodes by the names that their links use, and what is written around them."""
+
     nodes: dict[str, Node]
     notes: list[tuple[str, tuple[int, int], tuple[int, int]]] = field(default_factory=list)  # text, place, size
     groups: list[tuple[str, tuple[int, int, int, int], str]] = field(default_factory=list)  # title, bounding box, colour
 
 
-def sources(prompts: str, *, shorter: bool = False) -> dict[str, Node]:
+def sources(prompts: str) -> dict[str, Node]:
     """Return the nodes that say what to make, and with what, in a column of 340 pixels."""
     plain = {f"{scope}_bias_{phase}": 0.0 for scope in ("local", "global") for phase in ("early", "late")}
     return {
@@ -70,11 +72,12 @@ def sampler(seed: int, at: tuple[int, int], **inputs) -> Node:
 
 
 def decode(latent: str, at: tuple[int, int]) -> Node:
+    """Return a decoder of a node's latents."""
     inputs = {"model": ("model", 0), "latent": (latent, 0), "ranks": ("ranks", 0)}
     return Node("VideoInfinityClipParallelDecode", inputs, at, (260, 110))
 
 
-CIRCLE, SQUARE = (
+CIRCLE, TRIANGLE = (
     "a red circle orbiting clockwise on a gray background",
     "a blue triangle bouncing horizontally on a gray background",
 )
@@ -98,7 +101,7 @@ WORKFLOWS = {
     ),
     "prompt_timeline": Workflow(
         {
-            **sources(f"0: {CIRCLE}\n48: {SQUARE}"),
+            **sources(f"0: {CIRCLE}\n48: {TRIANGLE}"),
             "sampler": sampler(4, (440, 460)),
             "decode": decode("sampler", (900, 100)),
             **saving("prompt_timeline", ("decode", 0), (900, 280)),
@@ -155,7 +158,7 @@ WORKFLOWS = {
     ),
     "plan_only": Workflow(
         {
-            **sources(f"0: {CIRCLE}\n48: {SQUARE}\n144: a green ring bouncing vertically on a gray background"),
+            **sources(f"0: {CIRCLE}\n48: {TRIANGLE}\n144: a green ring bouncing vertically on a gray background"),
             "plan": Node(
                 "VideoInfinityVideoPlan",
                 {
@@ -189,6 +192,12 @@ WORKFLOWS = {
         ],
     ),
 }
+
+
+def ask_nodes(server: str) -> dict:
+    """Return what a running ComfyUI says of every node it knows."""
+    with urllib.request.urlopen(f"{server}/object_info") as answer:
+        return json.loads(answer.read())
 
 
 def input_list(info: dict) -> list[tuple[str, list]]:
@@ -226,55 +235,15 @@ def api_format(flow: Workflow, known: dict) -> dict:
 
 def editor_format(flow: Workflow, known: dict, version: str) -> dict:
     """Return a workflow as the graph editor stores it."""
-    number = {name: place for place, name in enumerate(flow.nodes, start=1)}
+    numbers = {name: place for place, name in enumerate(flow.nodes, start=1)}
     links: list[list] = []
-    nodes = []
-    for name, node in flow.nodes.items():
-        info = known[node.type]
-        slots, values = [], []
-        for key, spec in input_list(info):
-            given = node.inputs.get(key)
-            if is_widget(spec) and not isinstance(given, tuple):
-                values.append(default(spec) if given is None else given)
-                if len(spec) > 1 and spec[1].get("control_after_generate"):
-                    values.append("fixed")
-                kind = "COMBO" if isinstance(spec[0], list) else spec[0]
-                slots.append({"name": key, "type": kind, "widget": {"name": key}, "link": None})
-                continue
-            slot = {"name": key, "type": spec[0], "link": None}
-            if isinstance(given, tuple):
-                slot["link"] = len(links) + 1
-                links.append([slot["link"], number[given[0]], given[1], number[name], len(slots), spec[0]])
-            slots.append(slot)
-        ours = node.type.startswith("VideoInfinity")
-        nodes.append(
-            {
-                "id": number[name],
-                "type": node.type,
-                "pos": list(node.at),
-                "size": list(node.size),
-                "flags": {},
-                "order": number[name] - 1,
-                "mode": 0,
-                "inputs": slots,
-                "outputs": [
-                    {"name": output, "type": kind, "links": None} for output, kind in zip(info["output_name"], info["output"])
-                ],
-                "properties": {
-                    "cnr_id": "comfyui-video-infinity" if ours else "comfy-core",
-                    "ver": version if ours else COMFYUI,
-                    "Node name for S&R": node.type,
-                },
-                "widgets_values": values,
-            }
-        )
+    nodes = [editor_node(name, flow, known, links=links, numbers=numbers, version=version) for name in flow.nodes]
     for link, origin, slot, *_ in links:
         output = nodes[origin - 1]["outputs"][slot]
         output["links"] = [*(output["links"] or []), link]
     for text, at, size in flow.notes:
-        note = {"id": len(nodes) + 1, "type": "MarkdownNote", "pos": list(at), "size": list(size), "flags": {}, "mode": 0}
-        note |= {"order": len(nodes), "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text]}
-        nodes.append(note)
+        note = editor_box("MarkdownNote", len(nodes) + 1, at, size)
+        nodes.append({**note, "inputs": [], "outputs": [], "properties": {}, "widgets_values": [text]})
     groups = [
         {"id": place, "title": title, "bounding": list(box), "color": colour, "font_size": 24, "flags": {}}
         for place, (title, box, colour) in enumerate(flow.groups, start=1)
@@ -283,12 +252,51 @@ def editor_format(flow: Workflow, known: dict, version: str) -> dict:
     return {**counts, "nodes": nodes, "links": links, "groups": groups, "config": {}, "extra": {}, "version": 0.4}
 
 
+def editor_node(name: str, flow: Workflow, known: dict, *, links: list[list], numbers: dict[str, int], version: str) -> dict:
+    """Return one node as the graph editor stores it, and add the links into it to `links`."""
+    node = flow.nodes[name]
+    info = known[node.type]
+    slots, values = [], []
+    for key, spec in input_list(info):
+        given = node.inputs.get(key)
+        if is_widget(spec) and not isinstance(given, tuple):
+            values.append(default(spec) if given is None else given)
+            if len(spec) > 1 and spec[1].get("control_after_generate"):
+                values.append("fixed")
+            kind = "COMBO" if isinstance(spec[0], list) else spec[0]
+            slots.append({"name": key, "type": kind, "widget": {"name": key}, "link": None})
+            continue
+        slot = {"name": key, "type": spec[0], "link": None}
+        if isinstance(given, tuple):
+            slot["link"] = len(links) + 1
+            links.append([slot["link"], numbers[given[0]], given[1], numbers[name], len(slots), spec[0]])
+        slots.append(slot)
+    outputs = zip(info["output_name"], info["output"], strict=True)
+    ours = node.type.startswith("VideoInfinity")
+    return {
+        **editor_box(node.type, numbers[name], node.at, node.size),
+        "inputs": slots,
+        "outputs": [{"name": output, "type": kind, "links": None} for output, kind in outputs],
+        "properties": {
+            "cnr_id": "comfyui-video-infinity" if ours else "comfy-core",
+            "ver": version if ours else COMFYUI,
+            "Node name for S&R": node.type,
+        },
+        "widgets_values": values,
+    }
+
+
+def editor_box(kind: str, number: int, at: tuple[int, int], size: tuple[int, int]) -> dict:
+    """Return what nodes and notes have in common."""
+    place = {"id": number, "type": kind, "pos": list(at), "size": list(size)}
+    return {**place, "flags": {}, "order": number - 1, "mode": 0}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("server", help="such as http://127.0.0.1:8188")
     args = parser.parse_args()
-    with urllib.request.urlopen(f"{args.server}/object_info") as answer:
-        known = json.loads(answer.read())
+    known = ask_nodes(args.server)
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     for name, flow in WORKFLOWS.items():
         for place, content in ((f"api/{name}", api_format(flow, known)), (name, editor_format(flow, known, version))):

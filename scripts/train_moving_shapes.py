@@ -6,90 +6,22 @@ the UNet. Seeded; on two cores about 15 minutes, 3 minutes and 75 minutes.
 
 import argparse
 import copy
-import json
 import logging
 import math
-import string
 import time
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
+from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
+from scripts.moving_shapes import TOKENS, build_scheduler, build_text_encoder, build_tokenizer, build_unet, build_vae, export
 from scripts.shapes import PERIOD, Scene, all_kinds, draw_scene, render
 
 log = logging.getLogger("train")
-CLIP_FRAMES = 16
-TOKENS = 24
-
-
-def build_vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 96),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=64,
-        scaling_factor=1.0,
-    )
-
-
-def build_unet() -> UNet3DConditionModel:
-    return UNet3DConditionModel(
-        sample_size=8,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        block_out_channels=(64, 128),
-        layers_per_block=1,
-        cross_attention_dim=64,
-        attention_head_dim=16,
-    )
-
-
-def build_tokenizer() -> CLIPTokenizer:
-    """Build CLIP's byte-pair tokenizer with merges that make every caption word one token."""
-    captions = [Scene(*kind).caption for kind in all_kinds()]
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    bpe.decoder = decoders.BPEDecoder(suffix="</w>")
-    trainer = trainers.BpeTrainer(
-        vocab_size=2000,
-        min_frequency=1,
-        initial_alphabet=list(string.printable.strip()),
-        end_of_word_suffix="</w>",
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-        show_progress=False,
-    )
-    bpe.train_from_iterator(captions, trainer)
-    state = json.loads(bpe.to_str())["model"]
-    vocab = state["vocab"]
-    for letter in [token for token in vocab if len(token) == 1]:
-        vocab.setdefault(letter + "</w>", len(vocab))  # so that a letter at a word's end is never unknown
-    return CLIPTokenizer(vocab=vocab, merges=[tuple(m) for m in state["merges"]], model_max_length=TOKENS)
-
-
-def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=256,
-            projection_dim=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+ORBIT_SPREAD = 0.6  # of a period: where orbits begin in cuts of 16 frames
 
 
 def teach_text(encoder: CLIPTextModel, ids: torch.Tensor, steps: int = 400) -> None:
@@ -115,19 +47,6 @@ def teach_text(encoder: CLIPTextModel, ids: torch.Tensor, steps: int = 400) -> N
     encoder.requires_grad_(False)
 
 
-def build_scheduler() -> DDIMScheduler:
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
-
-
 def rate(step: int, steps: int, peak: float) -> float:
     """Return the learning rate of a step: 100 steps of warm-up, level to 75 % of all steps, then a cosine to 2 % of the peak."""
     fall = max(0.0, step / steps - 0.75) / 0.25
@@ -135,16 +54,19 @@ def rate(step: int, steps: int, peak: float) -> float:
 
 
 def save_state(file: Path, **state) -> None:
+    """Write a checkpoint, whole or not at all."""
     part = file.with_suffix(".part")
     torch.save(state, part)
     part.replace(file)
 
 
 def load_state(file: Path) -> dict:
+    """Return a checkpoint, or step 0 if there is none."""
     return torch.load(file, weights_only=True) if file.exists() else {"step": 0}
 
 
 def train_vae(work: Path, steps: int, batch: int = 16) -> AutoencoderKL:
+    """Train the VAE to `steps`, from its checkpoint on, and return it."""
     vae, kinds, file = build_vae(), all_kinds(), work / "vae.pt"
     vae.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -176,6 +98,7 @@ def train_vae(work: Path, steps: int, batch: int = 16) -> AutoencoderKL:
 
 
 def random_frame(kinds: list, generator: torch.Generator) -> torch.Tensor:
+    """Return one frame of a random scene, (1, 3, 64, 64)."""
     kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
     scene = draw_scene(kind, generator)
     return render(scene, torch.randint(PERIOD, (1,), generator=generator))
@@ -222,18 +145,13 @@ def draw_batch(data: dict, step: int, generator: torch.Generator) -> tuple[torch
     long = step % 4 == 3
     size, frames = (4, 32) if long else (8, 16)
     scene = torch.randint(len(data["kinds"]), (size,), generator=generator)
-    spread = torch.where((data["kinds"][scene] % 4 < 2) & (not long), orbit_spread(step), 1.0)
+    spread = torch.where((data["kinds"][scene] % 4 < 2) & (not long), ORBIT_SPREAD, 1.0)
     start = spread * (torch.rand(size, generator=generator) - 0.5)
     first = ((start - data["phases"][scene]) * PERIOD).round().long()
     shown = (first[:, None] + torch.arange(frames)) % PERIOD
     clips = data["latents"][scene[:, None], shown].float().transpose(1, 2)
     silent = torch.rand(size, generator=generator) < 0.1
     return clips, torch.where(silent, -1, data["kinds"][scene])
-
-
-def orbit_spread(step: int) -> float:
-    """Return the share of the period in which orbits begin."""
-    return 0.6
 
 
 def draw_timesteps(size: int, generator: torch.Generator) -> torch.Tensor:
@@ -243,6 +161,7 @@ def draw_timesteps(size: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def train_unet(data: dict, work: Path, steps: int) -> tuple[CLIPTokenizer, torch.nn.ModuleDict]:
+    """Train the UNet to `steps`, from its checkpoint on; return the tokenizer, and text encoder and averaged UNet."""
     torch.manual_seed(0)
     tokenizer, scheduler = build_tokenizer(), build_scheduler()
     # In eval mode: the dropout that diffusers fixes in temporal convolutions only slows a model this small.
@@ -284,15 +203,6 @@ def train_unet(data: dict, work: Path, steps: int) -> tuple[CLIPTokenizer, torch
             weights = {"model": model.state_dict(), "average": average.state_dict()}
             save_state(work / "unet.pt", step=step + 1, optimizer=optimizer.state_dict(), **weights)
     return tokenizer, average.eval()
-
-
-def export(vae: AutoencoderKL, tokenizer: CLIPTokenizer, trained: torch.nn.ModuleDict, out: Path) -> None:
-    """Write a folder that the stock pipeline loads: float16, but for the text encoder, whose stored type transformers keeps."""
-    parts = {"vae": vae, "text_encoder": trained["text"], "unet": trained["unet"]}
-    pipe = TextToVideoSDPipeline(tokenizer=tokenizer, scheduler=build_scheduler(), **parts)
-    vae.half()
-    trained["unet"].half()
-    pipe.save_pretrained(out, safe_serialization=True)
 
 
 def main() -> None:

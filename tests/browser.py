@@ -1,7 +1,6 @@
 """ComfyUI's graph editor in headless Chromium."""
 
 import json
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -96,11 +95,6 @@ class Editor:
         code = """return [...document.querySelectorAll('[role=dialog], [role=alert], .p-toast-message')]
             .map(e => e.innerText.trim()).filter(t => t)"""
         return self.js(code)
-
-    def picture(self, file: Path) -> None:
-        """Store a screenshot."""
-        time.sleep(1)  # of the animations; nothing is tested on it
-        self.driver.save_screenshot(str(file))
 
     def close(self) -> None:
         """End the browser."""

@@ -44,6 +44,27 @@ def rank_processes(host: int) -> list[int]:
     return [int(pid) for pid in children]
 
 
+def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
+    more = ["--prompt", "a cat", "--steps", 1000, "--frames", 40, "--output", folder / "v.mp4"]
+    return subprocess.Popen(command(model, *more), cwd=ROOT, start_new_session=True, **options)
+
+
+def open_terminal() -> tuple[int, int]:
+    """Return our end and theirs of a terminal of 24 x 80; without a size tqdm shows nothing."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    return ours, theirs
+
+
+def read_until_denoising(terminal: int) -> bytes:
+    """Return what a long job has said once its bar shows a step."""
+    said = b""
+    while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
+        said += os.read(terminal, 4096)
+        assert b"40 frames of" not in said, "the job ended before the bar was seen"
+    return said
+
+
 def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
     (tmp_path / "timeline.txt").write_text("0: a cat\n0.5s: a dog\n")
     files = [tmp_path / name for name in ("v.mp4", "l.safetensors", "r.json")]
@@ -90,14 +111,11 @@ def test_no_steps_store_the_starting_noise(tiny, tmp_path):
 
 
 def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    ours, theirs = open_terminal()
     host = start_long_job(tiny, tmp_path, stderr=theirs)
     os.close(theirs)
-    said = b""
     try:
-        while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
-            said += os.read(ours, 4096)
+        read_until_denoising(ours)
         ranks = rank_processes(host.pid)
     finally:
         host.kill()
@@ -123,11 +141,6 @@ def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path):
     assert [n for n, mark in enumerate(marks) if mark] == [0, 5]
 
 
-def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
-    more = ["--prompt", "a cat", "--steps", 1000, "--frames", 40, "--output", folder / "v.mp4"]
-    return subprocess.Popen(command(model, *more), cwd=ROOT, start_new_session=True, **options)
-
-
 @pytest.mark.parametrize("sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path, sent, left):
     host = start_long_job(tiny, tmp_path, stderr=subprocess.PIPE, text=True)
@@ -147,16 +160,12 @@ def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path
 
 def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
     """A real terminal: the bar shows, and the key goes to the whole foreground group, as it does in a shell."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # else tqdm shows nothing
+    ours, theirs = open_terminal()
     take = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
     host = start_long_job(tiny, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take)
     os.close(theirs)
-    said = b""
     try:
-        while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
-            said += os.read(ours, 4096)
-            assert b"40 frames of" not in said, "the job ended before the bar was seen"
+        said = read_until_denoising(ours)
         ranks = rank_processes(host.pid)
         os.write(ours, b"\x03")
         with contextlib.suppress(OSError):  # EIO is the end of a terminal

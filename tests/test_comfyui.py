@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import select
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,7 @@ from parallel import timeline
 from parallel.protocol import Job, Scope, checked
 from scripts.draw_locale import definition
 from tests.comfyui import PACK, Server, find_comfyui
-from tests.conftest import BUNDLED, ROOT
+from tests.conftest import BUNDLED, ROOT, ends
 
 VIDEO_WORKFLOWS = ["prompt_timeline", "refine_video", "text_to_long_video"]
 NODES = [
@@ -196,12 +194,10 @@ def test_what_did_not_change_is_not_made_again(server):
 
 def test_comfyuis_memory_manager_ends_the_ranks(server):
     server.run(short("prompt_timeline", seed=40))
-    ends = [os.pidfd_open(pid) for pid in server.ranks()]
-    assert len(ends) == 2
+    ranks = server.ranks()
+    assert len(ranks) == 2
     server.post("/free", {"unload_models": True, "free_memory": True})
-    for descriptor in ends:
-        assert select.select([descriptor], [], [], 10)[0]
-        os.close(descriptor)
+    assert all(ends(pid, 10) for pid in ranks)
     assert server.run(short("prompt_timeline", seed=41)).end == "execution_success"
 
 
@@ -233,13 +229,11 @@ def test_a_killed_server_leaves_no_rank(tmp_path):
     try:
         server.wait_until_up()
         server.run(short("text_to_long_video"))
-        ends = [os.pidfd_open(pid) for pid in server.ranks()]
+        ranks = server.ranks()
     finally:
         server.stop()
-    assert len(ends) == 2
-    for descriptor in ends:
-        assert select.select([descriptor], [], [], 5)[0], "a rank outlived its server by 5 s"
-        os.close(descriptor)
+    assert len(ranks) == 2
+    assert all(ends(pid, 5) for pid in ranks), "a rank outlived its server by 5 s"
 
 
 def test_importing_the_pack_brings_in_neither_diffusers_nor_transformers():

@@ -6,7 +6,9 @@ from itertools import combinations
 import pytest
 
 from tests.browser import Editor, needs_browser
+from tests.comfyui import PACK
 from tests.conftest import ROOT
+from tests.test_comfyui import NODES
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 RESULT = {"plan_only": "PreviewImage"}  # the node that shows it; else SaveVideo
@@ -55,17 +57,12 @@ def test_a_workflow_opens_without_a_warning_and_runs(editor, server, file):
 
 
 def test_the_template_browser_shows_the_workflows_with_thumbnails(server):
-    from tests.comfyui import PACK
-
     for file in WORKFLOWS:
         size, kind = server.head(f"/api/workflow_templates/{PACK}/{file.stem}.jpg")
         assert kind == "image/jpeg" and size > 1000
 
 
 def test_help_pages_are_served_for_every_node(server):
-    from tests.comfyui import PACK
-    from tests.test_comfyui import NODES
-
     for node in NODES:
         size, _ = server.head(f"/extensions/{PACK}/docs/{node}.md")
         assert size > 200

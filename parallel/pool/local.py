@@ -122,11 +122,10 @@ class Pool:
     @contextmanager
     def _all_or_none(self) -> Iterator[None]:
         """End all ranks if anything but a clean stop ends the block: those left could wait for ever on one that is gone."""
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
             yield
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def _check(self, job: Job, init: torch.Tensor | None) -> tuple[int, int, int, int]:
         """Return the latents' shape, or raise JobRefused."""

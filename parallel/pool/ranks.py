@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,12 +40,11 @@ class Ranks:
         self._hellos: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
         self._door = threading.Thread(target=self._accept, daemon=True)
         self._ended = False
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.end)
             for rank, device in enumerate(devices):
                 self._spawn(rank, device, len(devices), threads, generation)
-        except BaseException:
-            self.end()
-            raise
+            undo.pop_all()
 
     def _spawn(self, rank: int, device: str, size: int, threads: int | None, generation: int) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in DROPPED}

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 
 import torch
 
+from ..protocol import DECODED_AT_ONCE
 from .load import Model
-
-FRAMES_AT_ONCE = 8
 
 
 def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor) -> Iterator[int]:
     """Write float32 frames in [0, 1] to `out_FHWC`; yield how many are done after each few."""
-    for start in range(0, len(out_FHWC), FRAMES_AT_ONCE):
-        part = latents_BCFHW[0, :, start : start + FRAMES_AT_ONCE].movedim(1, 0) / model.vae.config.scaling_factor
+    for start in range(0, len(out_FHWC), DECODED_AT_ONCE):
+        part = latents_BCFHW[0, :, start : start + DECODED_AT_ONCE].movedim(1, 0) / model.vae.config.scaling_factor
         with torch.inference_mode():
             images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample
         frames = (images.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)

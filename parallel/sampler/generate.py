@@ -6,6 +6,7 @@ Every rank runs the same lines on its own clip; only the patched layers know tha
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers import SchedulerMixin
@@ -49,23 +50,24 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
     clip = slice(view.clip.start, view.clip.stop)
 
     report("encode", 0, 1)
-    place = (group.device, job.offload)
-    settle(model, *place)
+    settle(model, group.device, job.offload)
+    at_work = partial(resident, device=group.device, offload=job.offload)
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
-    with resident(model.text_encoder, *place):
+    with at_work(model.text_encoder):
         embeddings = encode_prompts(model, job, view.clip)
-    with resident(model.vae, *place):
-        init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
-    if agree(init is None, group):
-        raise Stopped("stopped while encoding")
-    assert init is not None, "or a rank would have stopped"
+    init = None
+    if blocks.init is not None:  # on all ranks, or on none
+        with at_work(model.vae):
+            init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
+        if agree(init is None, group):
+            raise Stopped("stopped while encoding")
     start = draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
 
     report("denoise", 0, len(schedule))
     latents = start
     run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
-    with resident(model.unet, *place), closing(run):
+    with at_work(model.unet), closing(run):
         for latents in run:
             if agree(stopping(), group):
                 raise Stopped("stopped between two steps")
@@ -73,7 +75,7 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
 
     if blocks.frames_THWC is not None:
         report("decode", 0, len(view.clip))
-        with resident(model.vae, *place):
+        with at_work(model.vae):
             for done in decode(model, latents, blocks.frames_THWC[clip]):
                 report("decode", done, len(view.clip))
                 if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
@@ -83,12 +85,11 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
 def encode_init(
     model: Model, blocks: Blocks, clip: range, *, report: Report, stopping: Callable[[], bool]
 ) -> torch.Tensor | None:
-    """Return the clip's latents of the init, (1, C, F, H, W): latents as they are, frames encoded; one frame serves for all.
+    """Return the clip's latents of the init, (1, C, F, H, W), or None if it was asked to stop.
 
-    Empty where there is no init, None if it was asked to stop.
+    Latents are taken as they are, frames encoded; one frame serves for all.
     """
-    if blocks.init is None:
-        return torch.empty(0)
+    assert blocks.init is not None
     if blocks.init_is_latents:
         return blocks.init[:, clip.start : clip.stop][None]
     frames = blocks.init if len(blocks.init) == 1 else blocks.init[clip.start : clip.stop]
@@ -103,7 +104,13 @@ def encode_init(
 
 
 def draw_start(
-    job: Job, init: torch.Tensor, shape_CTHW: torch.Size, *, view: View, scheduler: SchedulerMixin, schedule: torch.Tensor
+    job: Job,
+    init: torch.Tensor | None,
+    shape_CTHW: torch.Size,
+    *,
+    view: View,
+    scheduler: SchedulerMixin,
+    schedule: torch.Tensor,
 ) -> torch.Tensor:
     """Return what the clip starts from, (1, C, F, H, W): noise, or the init noised to where the schedule begins.
 
@@ -111,7 +118,7 @@ def draw_start(
     """
     channels, _, height, width = shape_CTHW
     start = noise.draw_frames(job.seed, view.clip, (channels, height, width)).to(view.group.device)
-    if init.numel() == 0:
+    if init is None:
         return start * scheduler.init_noise_sigma if len(schedule) else start
     init = init.to(start)
     return scheduler.add_noise(init, start, schedule[:1]) if len(schedule) else init
