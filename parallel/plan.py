@@ -10,6 +10,7 @@ from .folder import ModelFolder, UNetShape
 from .maths import clips, prompts, scope
 from .protocol import DECODED_AT_ONCE, Job
 
+SLICE_BYTES = 4 * 2**20  # what a layer works on at once, on a CPU (layers/slices.py)
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -77,23 +78,26 @@ def plan(job: Job, ranks: int) -> Plan:
 
 
 def count_messages(shape: UNetShape) -> int:
-    """Return the exchanges of one UNet call: one a convolution with its norm, one a lone norm, one an attention."""
-    return sum(shape.frame_layers().values())
+    """Return the exchanges of one UNet call: one a convolution with its norm, one an attention, the first with its norm."""
+    layers = shape.frame_layers()
+    return layers["convolution"] + layers["attention"]
 
 
 def estimate_memory(model: ModelFolder, job: Job, frames: int) -> Memory:
     """Estimate a rank's memory for a clip of `frames` frames, from the sizes in the model's configuration alone.
 
-    While the UNet runs, the most lives in a gated feed-forward (18 times its width): that of the first temporal layer, which
-    is 8 heads wide, or one at full size, when the skip tensors wait too. While the VAE decodes: a few frames at full size.
+    While the UNet runs, the most lives where its last stage begins: what came from below, twice (once joined with a skip
+    tensor), all skip tensors of the stage, and the first result; or in the first temporal layer. While the VAE decodes: a few
+    frames at full size.
     """
     item = ITEM_BYTES[job.dtype]
     parts = [item * count_parameters(part) for part in (model.unet, model.vae, model.text_encoder)]
     pixels = (job.height // model.scale) * (job.width // model.scale)
     branches = 2 if job.guidance_scale > 1 else 1
-    width, heads = model.unet_shape.block_out_channels[0], 8 * model.unet_shape.attention_head_dim
-    numbers = max((19 * heads + 4 * width) * pixels, 22 * width * pixels + skip_numbers(model.unet_shape, pixels))
-    denoise = frames * branches * item * numbers
+    shape = model.unet_shape
+    width, below = shape.block_out_channels[0], shape.block_out_channels[:2][-1]
+    numbers = max(2 * below + (shape.layers_per_block + 3) * width, 3 * width + 8 * shape.attention_head_dim) * pixels
+    denoise = frames * branches * item * numbers + SLICE_BYTES
     decode = min(frames, DECODED_AT_ONCE) * item * 7 * model.vae_channels * job.height * job.width
     return Memory(max(parts) if job.offload == "parts" else sum(parts), denoise, decode)
 

@@ -4,18 +4,15 @@ import torch
 
 from parallel import folder
 from parallel.comm import agree as agreement
-from parallel.comm import reduce
 from parallel.comm.fetch import Route, drive, fetch
 from parallel.comm.group import Group
-from parallel.layers.attention import Biases, DualScopeProcessor
-from parallel.layers.conv import NormConv
-from parallel.layers.norm import FrameGroupNorm
-from parallel.layers.patch import Swap, patched
+from parallel.layers.attention import Biases, FrameTransformer
+from parallel.layers.conv import FrameConvs
+from parallel.layers.patch import patched
 from parallel.layers.view import View
-from parallel.maths import clips, moments
+from parallel.maths import clips
 from parallel.maths.scope import Span
 from parallel.models import unet3d
-from parallel.models.unet3d import CONVS
 from parallel.sampler import encode, generate, load, schedule
 from tests import builders
 
@@ -36,38 +33,30 @@ def fetch_frames(group: Group, x, wanted, dim, dtype=torch.float32):
     return arrived, lane.arrivals, notes
 
 
-def merge_moments(group: Group, x, groups):
-    clip = clips.cut(x.shape[2], group.size)[group.rank]
-    return reduce.moments(moments.measure(x[:, :, clip.start : clip.stop], groups), group)
-
-
 def agree(group: Group, flags):
     return agreement.agree(flags[group.rank], group)
 
 
 def convolve(group: Group, x_BCFHW, loop):
-    """Run a patched TemporalConvLayer on this rank's clip."""
-    layer = builders.conv_layer()
+    """Run what stands in for a TemporalConvLayer on this rank's clip."""
     view = _view(group, x_BCFHW.shape[2], loop=loop)
-    own = x_BCFHW[:, :, view.clip.start : view.clip.stop]
-    with torch.inference_mode(), patched([Swap(layer, name, NormConv(getattr(layer, name), view)) for name in CONVS]):
-        out = layer(own.transpose(1, 2).flatten(0, 1), num_frames=len(view.clip))
-    return out.unflatten(0, (-1, len(view.clip))).transpose(1, 2)
+    return _over_frames(FrameConvs(builders.conv_layer(), view), x_BCFHW, view.clip)
 
 
-def attend(group: Group, x_BCFHW, local, global_, loop=False, biases=(0.0, 0.0), trained=None, norm=True):
-    """Run a patched TransformerTemporalModel on this rank's clip."""
-    model = builders.temporal_transformer()
+def attend(group: Group, x_BCFHW, local, global_, loop=False, biases=(0.0, 0.0), trained=None):
+    """Run what stands in for a TransformerTemporalModel on this rank's clip."""
     view = _view(group, x_BCFHW.shape[2], local, global_, loop)
     state = Biases(view, trained)
     state.set(*biases)
-    changes = [Swap(model, "norm", FrameGroupNorm(model.norm, view))] if norm else []
-    block = model.transformer_blocks[0]
-    changes += [Swap(attn, "processor", DualScopeProcessor(view, state)) for attn in (block.attn1, block.attn2)]
-    own = x_BCFHW[:, :, view.clip.start : view.clip.stop]
-    with torch.inference_mode(), patched(changes):
-        out = model(own.transpose(1, 2).flatten(0, 1), num_frames=len(view.clip)).sample
-    return out.unflatten(0, (-1, len(view.clip))).transpose(1, 2)
+    layer = FrameTransformer(builders.temporal_transformer(), view, state)
+    return _over_frames(lambda x, num_frames: layer(x, num_frames)[0], x_BCFHW, view.clip)
+
+
+def _over_frames(layer, x_BCFHW, clip):
+    own = x_BCFHW[:, :, clip.start : clip.stop]
+    with torch.inference_mode():
+        out = layer(own.transpose(1, 2).flatten(0, 1), num_frames=len(clip))
+    return out.unflatten(0, (-1, len(clip))).transpose(1, 2)
 
 
 def call_unet(group: Group, x_BCFHW, timestep, text_BLD, local, global_, loop=False):

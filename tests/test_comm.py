@@ -18,15 +18,6 @@ def test_fetch_brings_the_wanted_frames_and_everybodys_note(ranks, size, dtype):
         assert torch.equal(notes, (torch.arange(size) + 0.1).view(-1, 1, 1).expand(-1, 2, 3))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_merged_moments_are_those_of_the_whole_video(ranks, size):
-    x = torch.randn(2, 8, 7, 4, 4, generator=torch.Generator().manual_seed(1)) + 5
-    whole = x.reshape(2, 4, -1)
-    for mean, variance in ranks("merge_moments", size, x=x, groups=4):
-        assert torch.allclose(mean, whole.mean(-1), atol=1e-5)
-        assert torch.allclose(variance, whole.var(-1, correction=0), atol=1e-5)
-
-
 def test_all_ranks_do_what_rank_0_read(ranks):
     assert ranks("agree", 3, flags=[True, False, False]) == [True] * 3
     assert ranks("agree", 3, flags=[False, False, True]) == [True] * 3

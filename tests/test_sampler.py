@@ -206,15 +206,14 @@ class LargestAttention(TorchDispatchMode):
 @pytest.mark.parametrize("global_frames", [0, 8])
 def test_no_attention_tensor_grows_with_the_video(global_frames):
     """No T x T: the largest tensor of temporal attention is the same at T = 64 and at T = 512."""
-    from parallel.layers.attention import Biases, DualScopeProcessor
+    from parallel.layers.attention import Biases, FrameTransformer
 
     pixels, largest = 2, {}
     for frames in (64, 512):
         view = View(ALONE, Span(frames, 8, global_frames))
-        attn = builders.temporal_transformer().transformer_blocks[0].attn1
-        processor = DualScopeProcessor(view, Biases(view))
+        layer = FrameTransformer(builders.temporal_transformer(), view, Biases(view))
         with LargestAttention() as record, torch.inference_mode():
-            processor(attn, torch.randn(pixels, frames, builders.DIM))
+            layer(torch.randn(frames, builders.DIM, 1, pixels), num_frames=frames)
         assert record.calls > 0
         largest[frames] = record.largest
     # Global frames that lie in a block's window are not fetched twice, which saves a short video some of them.

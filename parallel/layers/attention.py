@@ -1,13 +1,23 @@
-"""Temporal self-attention over a cut time axis, dual-scope (paper sec. 4.2), as a diffusers attention processor."""
+"""A temporal transformer over a cut time axis, with dual-scope attention (paper sec. 4.2); one exchange an attention.
+
+What travels is hidden states, half the bytes of keys and values; the receiver projects them as its own. The first exchange
+also carries the moments of the group norm that comes before, with raw frames that the receiver normalises as its own.
+"""
 
 from dataclasses import dataclass, field
 
 import torch
 from diffusers.models.attention_processor import Attention
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from torch import nn
 
 from ..comm.fetch import fetch
-from ..maths import attention
+from ..maths import attention, moments
+from . import slices
 from .view import View
+
+TIME = 1  # of x_BFCP and of x_BFPC
+FEED_FORWARD = 24  # numbers, times the width, that are alive a token in a gated feed-forward
 
 
 @dataclass
@@ -35,40 +45,92 @@ class Biases:
         self.masks = [None if mask is None else mask.to(self.view.group.device) for mask in masks]
 
 
-class DualScopeProcessor:
-    """Stands in for the processor of a temporal self-attention, whose tokens are the frames of one pixel."""
+class FrameTransformer(nn.Module):
+    """Stands in for a TransformerTemporalModel: norm, projection, blocks of self-attentions over frames, projection."""
 
-    def __init__(self, view: View, biases: Biases):
+    def __init__(self, model: TransformerTemporalModel, view: View, biases: Biases):
+        super().__init__()
+        self.norm, self.proj_in, self.proj_out = model.norm, model.proj_in, model.proj_out
+        self.sites = nn.ModuleList(site for block in model.transformer_blocks for site in _sites(block, view, biases))
         self.view = view
-        self.biases = biases
 
-    def __call__(self, attn: Attention, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
-        """Return attn of x_PFC, P pixels by F frames of the clip."""
-        assert encoder_hidden_states is None and attention_mask is None, "temporal self-attention only"
-        kv_PFC = torch.cat([attn.to_k(hidden_states), attn.to_v(hidden_states)], dim=-1)
-        pending = fetch(kv_PFC, 1, self.view.scope_lane, self.view.group)
-        q_PNFD = _split(attn.to_q(hidden_states), attn.heads)
-        if attn.norm_q is not None:
-            q_PNFD = attn.norm_q(q_PNFD)
-        arrived, _ = pending.wait()
-        kv_PFC = torch.cat([kv_PFC, arrived], dim=1) if arrived.shape[1] else kv_PFC
-        out_PNFD = self._attend(attn, q_PNFD, kv_PFC)
-        out_PFC = out_PNFD.transpose(1, 2).flatten(2)
-        return attn.to_out[1](attn.to_out[0](out_PFC)) / attn.rescale_output_factor
+    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, return_dict: bool = False, **unused) -> tuple:
+        """Return (x plus what the blocks make of it,), (B x F, C, H, W)."""
+        assert not return_dict and not any(value is not None for value in unused.values()), "as UNet3DConditionModel calls it"
+        x_BFCP = hidden_states.unflatten(0, (-1, num_frames)).flatten(3)
+        own = torch.stack([moments.measure(x_FCP, self.norm.num_groups) for x_FCP in x_BFCP])
+        far_BACP, parts = fetch(x_BFCP, TIME, self.view.scope_lane, self.view.group, note=own).wait()
+        assert parts is not None
+        total_BG3 = moments.merge(parts)
+        state_BFPC = x_BFCP.new_empty(*x_BFCP.shape[:2], x_BFCP.shape[3], self.proj_in.out_features)
+        out_BFCP = torch.empty_like(x_BFCP)
+        first, last = 0, len(self.sites) - 1
+        for place, site in enumerate(self.sites):
+            far_BAPC = state_BFPC  # the first site's come raw
+            if place != first:
+                far_BAPC, _ = fetch(state_BFPC, TIME, self.view.scope_lane, self.view.group).wait()
+            for branch, cut in self._slices(state_BFPC):
+                if place == first:
+                    near_FPC, far_APC = (self._enter(x[branch, ..., cut], total_BG3[branch]) for x in (x_BFCP, far_BACP))
+                else:
+                    near_FPC, far_APC = state_BFPC[branch, :, cut], far_BAPC[branch, :, cut]
+                near_FPC = site(near_FPC, far_APC)
+                if place == last:
+                    out_BFCP[branch, ..., cut] = x_BFCP[branch, ..., cut] + self.proj_out(near_FPC).transpose(1, 2)
+                else:
+                    state_BFPC[branch, :, cut] = near_FPC
+        return (out_BFCP.view_as(hidden_states),)
 
-    def _attend(self, attn: Attention, q_PNFD: torch.Tensor, kv_PFC: torch.Tensor) -> torch.Tensor:
+    def _enter(self, x_FCP: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
+        """Return raw frames as the blocks' hidden states, (F, P, C)."""
+        return self.proj_in(moments.normalize(x_FCP, total_G3, self.norm).transpose(1, 2))
+
+    def _slices(self, state_BFPC: torch.Tensor):
+        branches, frames, pixels, width = state_BFPC.shape
+        bytes_each = FEED_FORWARD * frames * width * state_BFPC.element_size()
+        return [(b, cut) for b in range(branches) for cut in slices.over_pixels(pixels, bytes_each, state_BFPC.device)]
+
+
+def _sites(block: nn.Module, view: View, biases: Biases) -> list["Site"]:
+    assert block.norm_type == "layer_norm" and block.pos_embed is None, "a temporal block of a UNet3DConditionModel"
+    second = [] if block.attn2 is None else [(block.norm2, block.attn2)]
+    pairs = [(block.norm1, block.attn1), *second]
+    feeds = [None] * (len(pairs) - 1) + [(block.norm3, block.ff)]
+    return [Site(norm, attn, feed, view, biases) for (norm, attn), feed in zip(pairs, feeds)]
+
+
+class Site(nn.Module):
+    """What lies between two exchanges: one attention over frames and, after a block's last, its feed-forward."""
+
+    def __init__(self, norm: nn.Module, attn: Attention, feed: tuple | None, view: View, biases: Biases):
+        super().__init__()
+        assert attn.norm_q is None and attn.norm_k is None and attn.rescale_output_factor == 1 and not attn.residual_connection
+        self.norm, self.attn = norm, attn
+        self.feed = None if feed is None else nn.Sequential(*feed)
+        self.view, self.biases = view, biases
+
+    def forward(self, near_FPC: torch.Tensor, far_APC: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of own frames after it, (F, P, C), given those that other ranks own."""
+        attn = self.attn
+        seen_FPC = self.norm(near_FPC)
+        q_PNFD = _split(attn.to_q(seen_FPC), attn.heads)
+        if len(far_APC):
+            seen_FPC = torch.cat([seen_FPC, self.norm(far_APC)])
+        out_PNFD = self._attend(q_PNFD, attn.to_k(seen_FPC), attn.to_v(seen_FPC))
+        near_FPC = near_FPC + attn.to_out[0](out_PNFD.permute(2, 0, 1, 3).flatten(2))
+        return near_FPC if self.feed is None else near_FPC + self.feed(near_FPC)
+
+    def _attend(self, q_PNFD: torch.Tensor, k_FPC: torch.Tensor, v_FPC: torch.Tensor) -> torch.Tensor:
         view, biases = self.view, self.biases
         out = []
         for block, places, mask, scale in zip(view.blocks, view.block_places, biases.masks, biases.scales):
-            k, v = (_split(part, attn.heads) for part in kv_PFC.index_select(1, places).chunk(2, dim=-1))
-            if attn.norm_k is not None:
-                k = attn.norm_k(k)
+            k, v = (_split(x.index_select(0, places), self.attn.heads) for x in (k_FPC, v_FPC))
             start = block.queries.start - view.clip.start
             q = q_PNFD[:, :, start : start + len(block.queries)]
             out.append(attention.attend(q, k, v, None if mask is None else mask.to(q.dtype), scale))
         return out[0] if len(out) == 1 else torch.cat(out, dim=2)
 
 
-def _split(x_PFC: torch.Tensor, heads: int) -> torch.Tensor:
+def _split(x_FPC: torch.Tensor, heads: int) -> torch.Tensor:
     """Return x as (P, N, F, D)."""
-    return x_PFC.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x_FPC.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)

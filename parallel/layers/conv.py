@@ -1,18 +1,36 @@
-"""A normalised temporal convolution over a cut time axis: group norm, activation, (k, 1, 1) convolution; one exchange.
+"""Normalised temporal convolutions over a cut time axis: (group norm, activation, (k, 1, 1) convolution) x 4; one exchange each.
 
 A norm before a convolution would need two exchanges, one for the moments and one for the normalised edge frames. Here the
 moments go to everyone together with raw edge frames to the neighbours, and the receiver treats the edges as its own.
 """
 
 import torch
+from diffusers.models.resnet import TemporalConvLayer
 from torch import nn
-from torch.nn.functional import conv3d
 
 from ..comm.fetch import fetch
 from ..maths import moments
+from . import slices
 from .view import View
 
-TIME = 2  # of x_BCFHW
+TIME = 1  # of x_BFCP
+CONVS = ("conv1", "conv2", "conv3", "conv4")
+
+
+class FrameConvs(nn.Module):
+    """Stands in for a TemporalConvLayer."""
+
+    def __init__(self, layer: TemporalConvLayer, view: View):
+        super().__init__()
+        self.convs = nn.ModuleList(NormConv(getattr(layer, name), view) for name in CONVS)
+
+    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1) -> torch.Tensor:
+        """Return x plus what the four convolutions make of it, (B x F, C, H, W)."""
+        x_BFCP = hidden_states.unflatten(0, (-1, num_frames)).flatten(3)
+        out_BFCP = x_BFCP
+        for conv in self.convs:
+            out_BFCP = conv(out_BFCP)
+        return (out_BFCP + x_BFCP).view_as(hidden_states)
 
 
 class NormConv(nn.Module):
@@ -28,31 +46,28 @@ class NormConv(nn.Module):
         self.halo = view.halo(pad[0])
         self.group = view.group
 
-    def forward(self, x_BCFHW: torch.Tensor) -> torch.Tensor:
-        own = moments.measure(x_BCFHW, self.norm.num_groups)
-        edges, parts = fetch(x_BCFHW, TIME, self.halo.lane, self.group, note=own).wait()
+    def forward(self, x_BFCP: torch.Tensor) -> torch.Tensor:
+        """Return the convolution of the whole video's frames at this clip, (B, F, C, P)."""
+        own = torch.stack([moments.measure(x_FCP, self.norm.num_groups) for x_FCP in x_BFCP])
+        edges_BECP, parts = fetch(x_BFCP, TIME, self.halo.lane, self.group, note=own).wait()
         assert parts is not None
-        x = self.between(moments.normalize(self._widen(x_BCFHW, edges), *moments.merge(parts), self.norm))
+        out_BFCP = x_BFCP.new_empty(*x_BFCP.shape[:2], self.conv.out_channels, x_BFCP.shape[3])
+        bytes_each = 4 * x_BFCP[0, :, :, :1].numel() * x_BFCP.element_size()
+        for x_FCP, edges_ECP, out_FCP, total in zip(x_BFCP, edges_BECP, out_BFCP, moments.merge(parts)):
+            for cut in slices.over_pixels(x_BFCP.shape[3], bytes_each, x_BFCP.device):
+                out_FCP[..., cut] = self._convolve(self.halo.widen(x_FCP[..., cut], edges_ECP[..., cut]), total)
+        return out_BFCP
+
+    def _convolve(self, wide_FCP: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
+        wide_FCP = self.between(moments.normalize(wide_FCP, total_G3, self.norm)).contiguous()
         # The model was trained with zeros beyond the ends, after norm and activation.
-        x[:, :, : self.halo.before] = 0
-        x[:, :, x.shape[TIME] - self.halo.after :] = 0
-        return conv3d(x, self.conv.weight, self.conv.bias)
-
-    def _widen(self, x_BCFHW: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-        """Put the halo on both sides; where the video ends, any finite frame will do, as it is zeroed later."""
-        halo, frames = self.halo, x_BCFHW.shape[TIME]
-        before, after = x_BCFHW[:, :, :1], x_BCFHW[:, :, -1:]
-        return torch.cat(
-            [
-                *[before] * halo.before,
-                *[_pick(x_BCFHW, edges, place, frames) for place in halo.left],
-                x_BCFHW,
-                *[_pick(x_BCFHW, edges, place, frames) for place in halo.right],
-                *[after] * halo.after,
-            ],
-            dim=TIME,
-        )
-
-
-def _pick(own: torch.Tensor, edges: torch.Tensor, place: int, frames: int) -> torch.Tensor:
-    return own.narrow(TIME, place, 1) if place < frames else edges.narrow(TIME, place - frames, 1)
+        wide_FCP[: self.halo.before] = 0
+        wide_FCP[len(wide_FCP) - self.halo.after :] = 0
+        taps, channels, pixels = self.conv.kernel_size[0], *wide_FCP.shape[1:]
+        frames = len(wide_FCP) - taps + 1
+        # Neighbouring frames lie one after another, so the windows of a convolution are there without a copy.
+        windows_FKP = wide_FCP.as_strided((frames, taps * channels, pixels), (channels * pixels, pixels, 1))
+        weight_CK = self.conv.weight[..., 0, 0].transpose(1, 2).flatten(1).expand(frames, -1, -1)
+        if self.conv.bias is None:
+            return torch.bmm(weight_CK, windows_FKP)
+        return torch.baddbmm(self.conv.bias[:, None].expand(frames, -1, pixels), weight_CK, windows_FKP)

@@ -73,3 +73,13 @@ class Halo:
         lead = reach - self.before
         places = [self.lane.places[frame] for frame in inside]
         self.left, self.right = places[:lead], places[lead + len(clip) :]
+
+    def widen(self, own_FCP: torch.Tensor, edges_ECP: torch.Tensor) -> torch.Tensor:
+        """Return own frames with the halo on both sides; where the video ends, any finite frame stands in for zeros to come."""
+        left, right = ([_pick(own_FCP, edges_ECP, place) for place in places] for places in (self.left, self.right))
+        return torch.cat([*[own_FCP[:1]] * self.before, *left, own_FCP, *right, *[own_FCP[-1:]] * self.after])
+
+
+def _pick(own_FCP: torch.Tensor, edges_ECP: torch.Tensor, place: int) -> torch.Tensor:
+    inside = place < len(own_FCP)
+    return own_FCP[place : place + 1] if inside else edges_ECP[place - len(own_FCP) :][:1]

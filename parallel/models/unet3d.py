@@ -3,26 +3,26 @@
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import UNet3DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding
-from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 
 from ..folder import UNetShape
-from ..layers.attention import Biases, DualScopeProcessor
-from ..layers.conv import NormConv
-from ..layers.norm import FrameGroupNorm
+from ..layers.attention import Biases, FrameTransformer
+from ..layers.conv import CONVS, FrameConvs
+from ..layers.frames import Hearing, OverFrames
 from ..layers.patch import Change, Swap
-from ..layers.prompts import Hear
 from ..layers.view import View
 from . import weights
 
 FPS = "fps_embedding."
-CONVS = ("conv1", "conv2", "conv3", "conv4")  # of a TemporalConvLayer
+Module_T = TypeVar("Module_T", bound=nn.Module)
 
 
 def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DConditionModel:
@@ -43,18 +43,16 @@ def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DCondition
 
 def frame_changes(unet: UNet3DConditionModel, view: View, biases: Biases) -> list[Change]:
     """Return what makes every layer that mixes frames exact over a cut time axis; raise ValueError on an unknown UNet."""
-    changes: list[Change] = []
+    changes: list[Change] = [Swap(owner, name, OverFrames(module)) for owner, name, module in _children(unet, ResnetBlock2D)]
     counts: Counter[str] = Counter()
-    for module in unet.modules():
-        if isinstance(module, TemporalConvLayer):
-            counts["convolution"] += len(CONVS)
-            changes += [Swap(module, name, NormConv(getattr(module, name), view)) for name in CONVS]
-        elif isinstance(module, TransformerTemporalModel):
-            counts["norm"] += 1
-            changes.append(Swap(module, "norm", FrameGroupNorm(module.norm, view)))
-            for block in module.transformer_blocks:
-                counts["attention"] += 2
-                changes += [Swap(attn, "processor", DualScopeProcessor(view, biases)) for attn in (block.attn1, block.attn2)]
+    for owner, name, module in _children(unet, TemporalConvLayer):
+        counts["convolution"] += len(CONVS)
+        changes.append(Swap(owner, name, FrameConvs(module, view)))
+    for owner, name, module in _children(unet, TransformerTemporalModel):
+        frame_transformer = FrameTransformer(module, view, biases)
+        counts["norm"] += 1
+        counts["attention"] += len(frame_transformer.sites)
+        changes.append(Swap(owner, name, frame_transformer))
     expected = UNetShape(**{name: unet.config[name] for name in UNetShape.model_fields}).frame_layers()
     if dict(counts) != expected:
         raise ValueError(f"this UNet has {dict(counts)} layers over frames, its configuration promises {expected}")
@@ -63,13 +61,20 @@ def frame_changes(unet: UNet3DConditionModel, view: View, biases: Biases) -> lis
 
 def prompt_changes(unet: UNet3DConditionModel, embeddings_BFLD: torch.Tensor) -> list[Change]:
     """Return what lets each frame hear its own prompt."""
-    return [Hear(module, embeddings_BFLD) for module in unet.modules() if isinstance(module, Transformer2DModel)]
+    spatial = _children(unet, Transformer2DModel)
+    return [Swap(owner, name, Hearing(module, embeddings_BFLD)) for owner, name, module in spatial]
 
 
 def fps_changes(unet: UNet3DConditionModel, fps: float) -> list[Change]:
     """Return what adds the embedded frame rate to the time embedding, for a UNet that was trained with one."""
     embedding = getattr(unet, "fps_embedding", None)
     return [] if embedding is None else [Swap(unet, "time_embedding", FpsTimeEmbedding(unet, embedding, fps))]
+
+
+def _children(unet: nn.Module, kind: type[Module_T]) -> list[tuple[nn.Module, str, Module_T]]:
+    """Return all modules of a kind, each with its owner and its name there."""
+    named = ((owner, name, module) for owner in unet.modules() for name, module in owner.named_children())
+    return [(owner, name, module) for owner, name, module in named if isinstance(module, kind)]
 
 
 class FpsTimeEmbedding(nn.Module):

@@ -25,7 +25,7 @@ def denoise(
 ) -> Iterator[torch.Tensor]:
     """Yield the clip's latents (1, C, F, H, W) after each step; float32 between steps whatever the UNet's type.
 
-    `embeddings_BLD` may be one a video: layers/prompts.py gives each frame its own. Guidance above 1 doubles the batch.
+    `embeddings_BLD` may be one a video: layers/frames.py gives each frame its own. Guidance above 1 doubles the batch.
     """
     timesteps_cpu = timesteps.tolist()  # once, so that no step waits for the device
     guided, stochastic = job.guidance_scale > 1, is_stochastic(scheduler)
