@@ -7,10 +7,9 @@ from safetensors import safe_open
 
 from . import folder
 from .folder import ModelFolder, UNetShape
-from .maths import clips, prompts, scope
+from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
-SLICE_BYTES = 4 * 2**20  # what a layer works on at once, on a CPU (layers/slices.py)
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -97,7 +96,7 @@ def estimate_memory(model: ModelFolder, job: Job, frames: int) -> Memory:
     shape = model.unet_shape
     width, below = shape.block_out_channels[0], shape.block_out_channels[:2][-1]
     numbers = max(2 * below + (shape.layers_per_block + 3) * width, 3 * width + 8 * shape.attention_head_dim) * pixels
-    denoise = frames * branches * item * numbers + SLICE_BYTES
+    denoise = frames * branches * item * numbers + slices.CPU_BYTES
     decode = min(frames, DECODED_AT_ONCE) * item * 7 * model.vae_channels * job.height * job.width
     return Memory(max(parts) if job.offload == "parts" else sum(parts), denoise, decode)
 

@@ -12,8 +12,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from torch import nn
 
 from ..comm.fetch import fetch
-from ..maths import attention, moments
-from . import slices
+from ..maths import attention, moments, slices
 from .view import View
 
 TIME = 1  # of x_BFCP and of x_BFPC

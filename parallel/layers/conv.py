@@ -9,8 +9,7 @@ from diffusers.models.resnet import TemporalConvLayer
 from torch import nn
 
 from ..comm.fetch import fetch
-from ..maths import moments
-from . import slices
+from ..maths import moments, slices
 from .view import View
 
 TIME = 1  # of x_BFCP

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import slices
+from ..maths import slices
 
 LIVE = 20  # numbers alive a number of the input, in the feed-forward of a spatial transformer
 

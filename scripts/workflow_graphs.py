@@ -1,0 +1,183 @@
+"""The shared workflows as graphs: which nodes, how they are wired, where they stand, and what is written around them."""
+
+from dataclasses import dataclass, field
+
+LARGE = """For **VideoCrafter2** on GPUs:
+
+- put its diffusers conversion into `models/diffusers` and choose it in *Load Video Model*; `parts`: a ZeroScope folder, if the conversion holds the UNet alone; dtype `float16`
+- width 512, height 320, steps 30, cfg 12, fps 8
+- *Worker Ranks*: `auto` takes every GPU
+- *Dual-Scope Attention*: local_context 8, global_frames 16"""
+ORANGE, BLUE, GREEN = "#b06634", "#3f789e", "#8A8"
+
+Link = tuple[str, int]
+
+
+@dataclass
+class Node:
+    """A node: its type, the inputs that differ from the defaults or are linked, and where it stands."""
+
+    type: str
+    inputs: dict
+    at: tuple[int, int]
+    size: tuple[int, int]
+
+
+@dataclass
+class Workflow:
+    """Nodes by the names that their links use, and what is written around them."""
+
+    nodes: dict[str, Node]
+    notes: list[tuple[str, tuple[int, int], tuple[int, int]]] = field(default_factory=list)  # text, place, size
+    groups: list[tuple[str, tuple[int, int, int, int], str]] = field(default_factory=list)  # title, bounding box, colour
+
+
+def sources(prompts: str) -> dict[str, Node]:
+    """Return the nodes that say what to make, and with what, in a column of 340 pixels."""
+    plain = {f"{scope}_bias_{phase}": 0.0 for scope in ("local", "global") for phase in ("early", "late")}
+    return {
+        "model": Node("VideoInfinityLoadVideoModel", {}, (40, 100), (340, 150)),
+        "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 310), (340, 130)),
+        "scope": Node(
+            "VideoInfinityDualScopeAttention", {"local_context": 12, "global_frames": 8, **plain}, (40, 500), (340, 270)
+        ),
+        "timeline": Node("VideoInfinityPromptTimeline", {"timeline": prompts}, (440, 100), (400, 300)),
+    }
+
+
+def saving(prefix: str, images: Link, at: tuple[int, int]) -> dict[str, Node]:
+    """Return ComfyUI's own nodes that store a video."""
+    x, y = at
+    return {
+        "video": Node("CreateVideo", {"images": images, "fps": 8.0}, (x, y), (300, 100)),
+        "save": Node("SaveVideo", {"video": ("video", 0), "filename_prefix": f"video/{prefix}"}, (x, y + 170), (340, 420)),
+    }
+
+
+def sampler(seed: int, at: tuple[int, int], **inputs) -> Node:
+    """Return a sampler whose links are those of `sources`."""
+    links = {"model": ("model", 0), "timeline": ("timeline", 0), "ranks": ("ranks", 0), "scope": ("scope", 0)}
+    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 400))
+
+
+def decode(latent: str, at: tuple[int, int]) -> Node:
+    """Return a decoder of a node's latents."""
+    inputs = {"model": ("model", 0), "latent": (latent, 0), "ranks": ("ranks", 0)}
+    return Node("VideoInfinityClipParallelDecode", inputs, at, (260, 110))
+
+
+CIRCLE, TRIANGLE = (
+    "a red circle orbiting clockwise on a gray background",
+    "a blue triangle bouncing horizontally on a gray background",
+)
+FIRST = """**Your first long video.** Press *Run*: 96 frames, made by every GPU of this machine together, or by two CPU ranks, with the small model that ships with the pack.
+
+- one prompt for all frames, or one a line with the frame or second from which it is seen: `0: a cat wakes`, `4.5s: it jumps`
+- make it longer with `frames`; the same seed makes the same video on any number of GPUs
+- Cancel ends the run within a step
+
+*Long Video* has everything in one node; the template *prompt_timeline* shows the single parts.
+
+For **VideoCrafter2** or **ZeroScope** on GPUs: put the diffusers folder into `models/diffusers`, choose it, and set width 512 and height 320."""
+
+WORKFLOWS = {
+    "text_to_long_video": Workflow(
+        {
+            "long_video": Node("VideoInfinityLongVideo", {"prompt": CIRCLE, "seed": 4}, (40, 100), (420, 380)),
+            **saving("text_to_long_video", ("long_video", 0), (520, 100)),
+        },
+        [(FIRST, (920, 100), (420, 380))],
+    ),
+    "prompt_timeline": Workflow(
+        {
+            **sources(f"0: {CIRCLE}\n48: {TRIANGLE}"),
+            "sampler": sampler(4, (440, 460)),
+            "decode": decode("sampler", (900, 100)),
+            **saving("prompt_timeline", ("decode", 0), (900, 280)),
+        },
+        [
+            (
+                "A line of *Prompt Timeline* is seen from its frame on; it takes over within `fade` frames.",
+                (1280, 100),
+                (360, 110),
+            ),
+            (LARGE, (1280, 280), (360, 360)),
+        ],
+        [
+            ("Model and ranks", (20, 30, 380, 860), BLUE),
+            ("What is seen", (420, 30, 440, 880), GREEN),
+            ("Video", (880, 30, 380, 880), ORANGE),
+        ],
+    ),
+    "refine_video": Workflow(
+        {
+            **sources(f"0: {CIRCLE}"),
+            "sampler": sampler(4, (440, 460), frames=48),
+            "decode": decode("sampler", (900, 100)),
+            "encode": Node(
+                "VideoInfinityClipParallelEncode",
+                {"model": ("model", 0), "images": ("decode", 0), "ranks": ("ranks", 0)},
+                (900, 280),
+                (260, 110),
+            ),
+            "other_timeline": Node(
+                "VideoInfinityPromptTimeline",
+                {"timeline": "0: a yellow circle orbiting clockwise on a gray background"},
+                (1280, 100),
+                (400, 300),
+            ),
+            "refine": sampler(4, (1280, 460), frames=48, denoise=0.7, timeline=("other_timeline", 0), latent=("encode", 0)),
+            "decode_refined": decode("refine", (1740, 100)),
+            **saving("refine_video", ("decode_refined", 0), (1740, 280)),
+        },
+        [
+            (
+                "Instead of the first sampler, any IMAGE batch of a video goes into *Clip-Parallel Encode*: width, height and "
+                "frames of the second sampler must be those of the video. `denoise` says how much of it changes.",
+                (900, 460),
+                (320, 190),
+            ),
+            (LARGE, (2120, 100), (360, 360)),
+        ],
+        [
+            ("Model and ranks", (20, 30, 380, 860), BLUE),
+            ("A video to start from", (420, 30, 820, 880), GREEN),
+            ("The same video with another prompt", (1260, 30, 840, 880), ORANGE),
+        ],
+    ),
+    "plan_only": Workflow(
+        {
+            **sources(f"0: {CIRCLE}\n48: {TRIANGLE}\n144: a green ring bouncing vertically on a gray background"),
+            "plan": Node(
+                "VideoInfinityVideoPlan",
+                {
+                    "model": ("model", 0),
+                    "timeline": ("timeline", 0),
+                    "ranks": ("ranks", 0),
+                    "scope": ("scope", 0),
+                    "frames": 240,
+                    "frame": 100,
+                    "planned_ranks": 4,
+                },
+                (440, 460),
+                (340, 360),
+            ),
+            "picture": Node("PreviewImage", {"images": ("plan", 0)}, (900, 100), (720, 330)),
+            "words": Node("PreviewAny", {"source": ("plan", 1)}, (900, 500), (720, 260)),
+        },
+        [
+            (
+                "Nothing is sampled here: see what a video would cost, and what each frame sees, before you start it. "
+                "`planned_ranks` plans for GPUs that this machine need not have.",
+                (1680, 100),
+                (340, 170),
+            ),
+            (LARGE, (1680, 330), (360, 360)),
+        ],
+        [
+            ("Model and ranks", (20, 30, 380, 860), BLUE),
+            ("What is seen", (420, 30, 440, 830), GREEN),
+            ("The plan", (880, 30, 760, 760), ORANGE),
+        ],
+    ),
+}
