@@ -1,0 +1,29 @@
+"""Run all benchmarks, one process each so that none inherits another's memory, and sum up: `python -m benchmarks`."""
+
+import json
+import subprocess
+import sys
+
+from benchmarks.claims import FOLDER
+
+CLAIMS = ("efficiency", "one_rank", "flat", "attention", "exchanges", "memory", "start", "hand_over", "reuse", "scaling", "compare")
+
+
+def main() -> int:
+    for name in CLAIMS:
+        print(f"-- {name}", flush=True)
+        ended = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"])
+        if ended.returncode:
+            print(f"{name} failed: see above", flush=True)
+            return 1
+    summary = {}
+    for name in CLAIMS:
+        for claim, result in json.loads((FOLDER / f"{name}.json").read_text())["claims"].items():
+            summary[claim] = {key: result[key] for key in ("value", "target", "holds")}
+    (FOLDER / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(f"{sum(result['holds'] for result in summary.values())} of {len(summary)} claims hold: {FOLDER}/summary.json")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
