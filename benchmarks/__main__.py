@@ -6,7 +6,19 @@ import sys
 
 from benchmarks.claims import FOLDER
 
-CLAIMS = ("efficiency", "one_rank", "flat", "attention", "exchanges", "memory", "start", "hand_over", "reuse", "scaling", "compare")
+CLAIMS = (
+    "efficiency",
+    "one_rank",
+    "flat",
+    "attention",
+    "exchanges",
+    "memory",
+    "start",
+    "hand_over",
+    "reuse",
+    "scaling",
+    "compare",
+)
 
 
 def main() -> int:

@@ -115,19 +115,20 @@ class Site(nn.Module):
         q_PNFD = _split(attn.to_q(seen_FPC), attn.heads)
         if len(far_APC):
             seen_FPC = torch.cat([seen_FPC, self.norm(far_APC)])
-        out_PNFD = self._attend(q_PNFD, attn.to_k(seen_FPC), attn.to_v(seen_FPC))
+        out_PNFD = attend_scopes(q_PNFD, attn.to_k(seen_FPC), attn.to_v(seen_FPC), self.view, self.biases)
         near_FPC = near_FPC + attn.to_out[0](out_PNFD.permute(2, 0, 1, 3).flatten(2))
         return near_FPC if self.feed is None else near_FPC + self.feed(near_FPC)
 
-    def _attend(self, q_PNFD: torch.Tensor, k_FPC: torch.Tensor, v_FPC: torch.Tensor) -> torch.Tensor:
-        view, biases = self.view, self.biases
-        out = []
-        for block, places, mask, scale in zip(view.blocks, view.block_places, biases.masks, biases.scales):
-            k, v = (_split(x.index_select(0, places), self.attn.heads) for x in (k_FPC, v_FPC))
-            start = block.queries.start - view.clip.start
-            q = q_PNFD[:, :, start : start + len(block.queries)]
-            out.append(attention.attend(q, k, v, None if mask is None else mask.to(q.dtype), scale))
-        return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+
+def attend_scopes(q_PNFD: torch.Tensor, k_FPC: torch.Tensor, v_FPC: torch.Tensor, view: View, biases: Biases) -> torch.Tensor:
+    """Return the dual-scope attention of own frames, (P, N, F, D); keys and values are own frames followed by arrivals."""
+    out = []
+    for block, places, mask, scale in zip(view.blocks, view.block_places, biases.masks, biases.scales):
+        k, v = (_split(x.index_select(0, places), q_PNFD.shape[1]) for x in (k_FPC, v_FPC))
+        start = block.queries.start - view.clip.start
+        q = q_PNFD[:, :, start : start + len(block.queries)]
+        out.append(attention.attend(q, k, v, None if mask is None else mask.to(q.dtype), scale))
+    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
 
 
 def _split(x_FPC: torch.Tensor, heads: int) -> torch.Tensor:
