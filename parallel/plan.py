@@ -10,6 +10,7 @@ from .folder import ModelFolder, UNetShape
 from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
+SLICES = 2  # budgets' worth of a slice at work: what it reads and writes comes on top of what is reckoned for it
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -85,31 +86,58 @@ def count_messages(shape: UNetShape) -> int:
 def estimate_memory(model: ModelFolder, job: Job, frames: int) -> Memory:
     """Estimate a rank's memory for a clip of `frames` frames, from the sizes in the model's configuration alone.
 
-    While the UNet runs, the most lives where its last stage begins: what came from below, twice (once joined with a skip
-    tensor), all skip tensors of the stage, and the first result; or in the first temporal layer. While the VAE decodes: a few
-    frames at full size.
+    Where the job leaves it to the rank, branches go together and skip tensors stay, as they do when there is room.
+    While the VAE decodes, a few frames at full size are alive.
     """
     item = ITEM_BYTES[job.dtype]
     parts = [item * count_parameters(part) for part in (model.unet, model.vae, model.text_encoder)]
-    pixels = (job.height // model.scale) * (job.width // model.scale)
-    branches = 2 if job.guidance_scale > 1 else 1
-    shape = model.unet_shape
-    width, below = shape.block_out_channels[0], shape.block_out_channels[:2][-1]
-    numbers = max(2 * below + (shape.layers_per_block + 3) * width, 3 * width + 8 * shape.attention_head_dim) * pixels
-    denoise = frames * branches * item * numbers + slices.CPU_BYTES
+    how = {"apart": job.tuning.branches == "apart", "park": job.tuning.park_skips == "always"}
+    denoise = estimate_denoise(model.unet_shape, model.scale, job, frames, **how) + SLICES * slices.CPU_BYTES
     decode = min(frames, DECODED_AT_ONCE) * item * 7 * model.vae_channels * job.height * job.width
     return Memory(max(parts) if job.offload == "parts" else sum(parts), denoise, decode)
 
 
-def skip_numbers(shape: UNetShape, pixels: int) -> int:
-    """Return how many numbers the skip tensors of one frame hold, of `pixels` latent pixels."""
-    channels = shape.block_out_channels
-    numbers = channels[0] * pixels
-    for level, width in enumerate(channels):
-        numbers += shape.layers_per_block * width * (pixels >> 2 * level)
-        if level + 1 < len(channels):
-            numbers += width * (pixels >> 2 * (level + 1))
-    return numbers
+def estimate_denoise(shape: UNetShape, scale: int, job: Job, frames: int, *, apart: bool, park: bool) -> int:
+    """Return the bytes of activations that a clip's UNet call keeps at once, besides those of a slice at work."""
+    pixels = (job.height // scale) * (job.width // scale)
+    branches = 2 if job.guidance_scale > 1 and not apart else 1
+    numbers = call_numbers(shape, pixels, park=park)
+    if job.tuning.reuse_every > 1:  # what the deep layers made is kept, for both branches
+        numbers += shape.block_out_channels[:2][-1] * pixels * (2 if apart else 1)
+    return frames * branches * ITEM_BYTES[job.dtype] * numbers
+
+
+def call_numbers(shape: UNetShape, pixels: int, *, park: bool) -> int:
+    """Return how many numbers a frame keeps alive at the fullest moment of a UNet call, of `pixels` latent pixels.
+
+    Walks the UNet as layers/activation.py frees it: a layer's input, its output, and the skip tensors that wait (parked ones,
+    elsewhere; but the one that a layer reads for the first time is still here). A layer over frames keeps its input and what
+    it makes of it, in the width of its attention.
+    """
+    channels, depth = shape.block_out_channels, shape.layers_per_block
+    sizes = [pixels >> 2 * level for level in range(len(channels))]
+    first = channels[0] * pixels
+    most = first + max(first, 8 * shape.attention_head_dim * pixels)  # the first layer over frames
+    waiting, skips, x = first, [first], first
+    for level, (width, size) in enumerate(zip(channels, sizes)):
+        outs = [width * size] * depth + ([width * sizes[level + 1]] if level + 1 < len(channels) else [])
+        for out in outs:  # a skip's first reader is at work, or what follows it: input and output of the same size
+            most = max(most, (0 if park else waiting - x) + max(x + out, 2 * out))
+            waiting, x = waiting + out, out
+            skips.append(out)
+    most = max(most, (0 if park else waiting - x) + 2 * x)
+    for level in reversed(range(len(channels))):
+        for _ in range(depth + 1):
+            out = channels[level] * sizes[level]
+            most = max(most, (0 if park else waiting) + x + out)
+            waiting -= skips.pop()
+            x = out
+            most = max(most, (0 if park else waiting) + 2 * x)
+        if level:
+            out = channels[level] * sizes[level - 1]
+            most = max(most, (0 if park else waiting) + x + out)
+            x = out
+    return most
 
 
 def count_parameters(part: Path) -> int:

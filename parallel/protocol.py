@@ -10,6 +10,8 @@ from .errors import JobRefused
 Scheduler = Literal["model", "ddim", "dpmpp_2m", "uni_pc", "euler", "euler_ancestral"]
 DType = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["none", "parts"]
+Branches = Literal["auto", "together", "apart"]
+Parking = Literal["auto", "never", "always"]
 Phase = Literal["load", "encode", "denoise", "decode"]
 BlockType = Literal["float32", "uint8"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -44,6 +46,20 @@ class Scope(Frozen):
     trained_frames: int | None = Field(None, ge=2, description="scale logits by log(keys) / log(this); None: do not")
 
 
+class Tuning(Frozen):
+    """How a job is run. Only `stale_after` and `reuse_every` change the video, and say so."""
+
+    branches: Branches = Field("auto", description="guidance's two UNet calls at once, or one after the other: half the memory")
+    park_skips: Parking = Field("auto", description="skip tensors wait in host memory: half the memory, a little slower")
+    frames_at_once: int | None = Field(None, ge=1, le=MAX_FRAMES, description="of spatial layers; None: what suits the device")
+    pixels_at_once: int | None = Field(None, ge=1, le=1 << 20, description="of layers over frames; None: what suits the device")
+    stale_after: int | None = Field(
+        None, ge=1, le=1000, description="after so many exact steps use what other ranks sent a step ago; None: never"
+    )
+    reuse_every: int = Field(1, ge=1, le=100, description="run the deep layers only every so many steps; 1: always")
+    compile: bool = Field(False, description="torch.compile spatial layers, on a GPU")
+
+
 class Job(Frozen):
     """One video to make. Nothing in it names a rank: the video is a function of the job alone (law 1)."""
 
@@ -64,6 +80,7 @@ class Job(Frozen):
     scheduler: Scheduler = "model"
     loop: bool = False
     scope: Scope = Scope()
+    tuning: Tuning = Tuning()
     denoise: float = Field(1.0, gt=0, le=1, allow_inf_nan=False, description="share of the schedule to run on `init`")
     decode: bool = Field(True, description="also turn the latents into frames")
 

@@ -6,6 +6,7 @@ from parallel import folder
 from parallel.comm import agree as agreement
 from parallel.comm.fetch import Route, drive, fetch
 from parallel.comm.group import Group
+from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs
 from parallel.layers.patch import patched
@@ -55,7 +56,7 @@ def attend(group: Group, x_BCFHW, local, global_, loop=False, biases=(0.0, 0.0),
 def _over_frames(layer, x_BCFHW, clip):
     own = x_BCFHW[:, :, clip.start : clip.stop]
     with torch.inference_mode():
-        out = layer(own.transpose(1, 2).flatten(0, 1), num_frames=len(clip))
+        out, _ = layer(Activation(own.transpose(1, 2).flatten(0, 1)), num_frames=len(clip)).take()
     return out.unflatten(0, (-1, len(clip))).transpose(1, 2)
 
 
@@ -80,7 +81,7 @@ def sample_from(group: Group, job, noise):
     scheduler = schedule.build(model.folder, job.scheduler)
     steps = schedule.timesteps(scheduler, job, group.device)
     start = noise[:, :, view.clip.start : view.clip.stop] * scheduler.init_noise_sigma
-    embeddings = encode.encode_prompts(model, job, view.clip)
+    heard = encode.encode_prompts(model, job, view.clip)
     settings = {"view": view, "scheduler": scheduler, "schedule": steps, "report": lambda *_: None}
-    *_, last = generate.sample(model, job, start, embeddings, **settings)
+    *_, last = generate.sample(model, job, start, heard, **settings)
     return last

@@ -22,7 +22,7 @@ ALLOWED = {
     "comm": {"maths", "errors"},
     "layers": {"maths", "comm"},
     "models": {"maths", "comm", "layers", "folder"},
-    "sampler": {"maths", "comm", "layers", "models", "errors", "protocol", "folder"},
+    "sampler": {"maths", "comm", "layers", "models", "errors", "plan", "protocol", "folder"},
     "rank": {"comm", "sampler"} | VOCABULARY,
     "worker": {"rank"} | VOCABULARY,
     "pool": VOCABULARY,

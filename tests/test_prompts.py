@@ -14,7 +14,8 @@ STARTS = (0, 4, 8)
 
 
 def heard(frames=12, fade=0, loop=False, ranks=1):
-    parts = [prompts.blend(EMBEDDINGS, clip, prompts.Timeline(frames, STARTS, fade, loop)) for clip in clips.cut(frames, ranks)]
+    timeline, everything = prompts.Timeline(frames, STARTS, fade, loop), slice(None)
+    parts = [prompts.blend(EMBEDDINGS, prompts.share(clip, timeline), everything) for clip in clips.cut(frames, ranks)]
     return torch.cat(parts).flatten().tolist()
 
 

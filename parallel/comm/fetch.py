@@ -67,30 +67,35 @@ class Pending:
     group: Group
     work: dist.Work | None
     inbox: torch.Tensor
+    outbox: torch.Tensor | None  # lives as long as it may be read
     note: torch.Tensor | None
     frame_shape: torch.Size
     dim: int
     counts: tuple[int, ...]
 
-    def wait(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the frames that came, along `dim` in the order of `lane.arrivals`, and the notes of all ranks (R, ...)."""
+    def wait(self, note: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the frames that came, along `dim` in the order of `lane.arrivals`, and the notes of all ranks (R, ...).
+
+        `note` takes the place of the own one. Safe to call twice.
+        """
         if self.work is not None:
             with self.group.waiting():
                 self.work.wait()
-        size, header = self.frame_shape.numel(), 0 if self.note is None else _header(self.note, self.inbox.dtype)
+            self.work = self.outbox = None
+        own = self.note if note is None else note
+        size, header = self.frame_shape.numel(), 0 if own is None else _header(own, self.inbox.dtype)
         frames, notes, at = [], [], 0
         for peer, count in enumerate(self.counts):
-            if self.note is not None:
-                mine = peer == self.group.rank
+            if own is not None and peer == self.group.rank:
+                notes.append(own)
+            elif own is not None:
                 # A clone begins its own storage, aligned for any type, which a view from the middle may not be.
-                notes.append(
-                    self.note if mine else self.inbox[at : at + header].clone().view(self.note.dtype).view_as(self.note)
-                )
-                at += 0 if mine else header
+                notes.append(self.inbox[at : at + header].clone().view(own.dtype).view_as(own))
+                at += header
             frames.append(self.inbox[at : at + count * size].view(count, *self.frame_shape))
             at += count * size
         arrived = frames[0] if len(frames) == 1 else torch.cat(frames)
-        return arrived.movedim(0, self.dim), None if self.note is None else torch.stack(notes)
+        return arrived.movedim(0, self.dim), None if own is None else torch.stack(notes)
 
 
 def fetch(x: torch.Tensor, dim: int, lane: Lane, group: Group, *, note: torch.Tensor | None = None) -> Pending:
@@ -108,14 +113,14 @@ def fetch(x: torch.Tensor, dim: int, lane: Lane, group: Group, *, note: torch.Te
     if note is not None:
         note = note.contiguous()
     inbox = x.new_empty(sum(in_sizes))
-    work = None
+    work = outbox = None
     if group.handle is not None:
         outbox = _pack(frames.index_select(0, lane.send), lane.send_counts, note, others)
         with group.waiting():
             work = dist.all_to_all_single(inbox, outbox, in_sizes, out_sizes, group=group.handle, async_op=True)
         group.meter.sent += outbox.numel() * outbox.element_size()
         group.meter.messages += 1
-    return Pending(group, work, inbox, note, shape, dim, lane.receive_counts)
+    return Pending(group, work, inbox, outbox, note, shape, dim, lane.receive_counts)
 
 
 def _header(note: torch.Tensor, dtype: torch.dtype) -> int:

@@ -11,11 +11,11 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 
-from ..comm.fetch import fetch
-from ..maths import attention, moments, slices
+from ..maths import attention, moments
+from .activation import Activation
+from .exchange import Exchange
 from .view import View
 
-TIME = 1  # of x_BFCP and of x_BFPC
 FEED_FORWARD = 24  # numbers, times the width, that are alive a token in a gated feed-forward
 
 
@@ -45,29 +45,35 @@ class Biases:
 
 
 class FrameTransformer(nn.Module):
-    """Stands in for a TransformerTemporalModel: norm, projection, blocks of self-attentions over frames, projection."""
+    """Stands in for a TransformerTemporalModel: norm, projection, blocks of self-attentions over frames, projection.
 
-    def __init__(self, model: TransformerTemporalModel, view: View, biases: Biases):
+    What it returns is read `reads` times, and parked between with `park`.
+    """
+
+    def __init__(self, model: TransformerTemporalModel, view: View, biases: Biases, *, reads: int = 1, park: bool = False):
         super().__init__()
         self.norm, self.proj_in, self.proj_out = model.norm, model.proj_in, model.proj_out
-        self.sites = nn.ModuleList(site for block in model.transformer_blocks for site in _sites(block, view, biases))
-        self.view = view
+        sites = [site for block in model.transformer_blocks for site in _sites(block, view, biases)]
+        self.sites, self.exchanges = nn.ModuleList(sites), [Exchange(view.scope_lane, view.group, view.call) for _ in sites]
+        self.slices = view.slices
+        self.reads, self.park = reads, park
 
-    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1, return_dict: bool = False, **unused) -> tuple:
+    def forward(self, hidden_states: Activation, num_frames: int = 1, return_dict: bool = False, **unused) -> tuple[Activation]:
         """Return (x plus what the blocks make of it,), (B x F, C, H, W)."""
         assert not return_dict and not any(value is not None for value in unused.values()), "as UNet3DConditionModel calls it"
-        x_BFCP = hidden_states.unflatten(0, (-1, num_frames)).flatten(3)
-        own = torch.stack([moments.measure(x_FCP, self.norm.num_groups) for x_FCP in x_BFCP])
-        far_BACP, parts = fetch(x_BFCP, TIME, self.view.scope_lane, self.view.group, note=own).wait()
+        x, ours = hidden_states.take()
+        x_BFCP = x.unflatten(0, (-1, num_frames)).flatten(3)
+        out_BFCP = x_BFCP if ours else torch.empty_like(x_BFCP)
+        own = moments.measure_all(x_BFCP, self.norm.num_groups, self.slices)
+        far_BACP, parts = self.exchanges[0](x_BFCP, own)
         assert parts is not None
         total_BG3 = moments.merge(parts)
         state_BFPC = x_BFCP.new_empty(*x_BFCP.shape[:2], x_BFCP.shape[3], self.proj_in.out_features)
-        out_BFCP = torch.empty_like(x_BFCP)
         first, last = 0, len(self.sites) - 1
         for place, site in enumerate(self.sites):
             far_BAPC = state_BFPC  # the first site's come raw
             if place != first:
-                far_BAPC, _ = fetch(state_BFPC, TIME, self.view.scope_lane, self.view.group).wait()
+                far_BAPC, _ = self.exchanges[place](state_BFPC)
             for branch, cut in self._slices(state_BFPC):
                 if place == first:
                     near_FPC, far_APC = (self._enter(x[branch, ..., cut], total_BG3[branch]) for x in (x_BFCP, far_BACP))
@@ -78,7 +84,7 @@ class FrameTransformer(nn.Module):
                     out_BFCP[branch, ..., cut] = x_BFCP[branch, ..., cut] + self.proj_out(near_FPC).transpose(1, 2)
                 else:
                     state_BFPC[branch, :, cut] = near_FPC
-        return (out_BFCP.view_as(hidden_states),)
+        return (Activation(out_BFCP.view_as(x), reads=self.reads, park=self.park),)
 
     def _enter(self, x_FCP: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
         """Return raw frames as the blocks' hidden states, (F, P, C)."""
@@ -87,7 +93,7 @@ class FrameTransformer(nn.Module):
     def _slices(self, state_BFPC: torch.Tensor):
         branches, frames, pixels, width = state_BFPC.shape
         bytes_each = FEED_FORWARD * frames * width * state_BFPC.element_size()
-        return [(b, cut) for b in range(branches) for cut in slices.over_pixels(pixels, bytes_each, state_BFPC.device)]
+        return [(b, cut) for b in range(branches) for cut in self.slices.over_pixels(pixels, bytes_each)]
 
 
 def _sites(block: nn.Module, view: View, biases: Biases) -> list["Site"]:

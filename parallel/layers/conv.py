@@ -8,28 +8,30 @@ import torch
 from diffusers.models.resnet import TemporalConvLayer
 from torch import nn
 
-from ..comm.fetch import fetch
-from ..maths import moments, slices
+from ..maths import moments
+from .activation import Activation
+from .exchange import Exchange
 from .view import View
 
-TIME = 1  # of x_BFCP
 CONVS = ("conv1", "conv2", "conv3", "conv4")
 
 
 class FrameConvs(nn.Module):
-    """Stands in for a TemporalConvLayer."""
+    """Stands in for a TemporalConvLayer. What it returns is read `reads` times, and parked between with `park`."""
 
-    def __init__(self, layer: TemporalConvLayer, view: View):
+    def __init__(self, layer: TemporalConvLayer, view: View, *, reads: int = 1, park: bool = False):
         super().__init__()
         self.convs = nn.ModuleList(NormConv(getattr(layer, name), view) for name in CONVS)
+        self.reads, self.park = reads, park
 
-    def forward(self, hidden_states: torch.Tensor, num_frames: int = 1) -> torch.Tensor:
+    def forward(self, hidden_states: Activation, num_frames: int = 1) -> Activation:
         """Return x plus what the four convolutions make of it, (B x F, C, H, W)."""
-        x_BFCP = hidden_states.unflatten(0, (-1, num_frames)).flatten(3)
-        out_BFCP = x_BFCP
+        x, _ = hidden_states.take()
+        x_BFCP = x.unflatten(0, (-1, num_frames)).flatten(3)
+        made_BFCP, out_BFCP = x_BFCP, torch.empty_like(x_BFCP)
         for conv in self.convs:
-            out_BFCP = conv(out_BFCP)
-        return (out_BFCP + x_BFCP).view_as(hidden_states)
+            made_BFCP = conv(made_BFCP, out_BFCP)  # from the second on, over what it reads
+        return Activation(out_BFCP.add_(x_BFCP).view_as(x), reads=self.reads, park=self.park)
 
 
 class NormConv(nn.Module):
@@ -42,22 +44,24 @@ class NormConv(nn.Module):
         self.norm, self.between, self.conv = norm, nn.Sequential(*between), conv
         kernel, pad = self.conv.kernel_size, self.conv.padding
         assert kernel[1:] == (1, 1) and pad == (kernel[0] // 2, 0, 0) and self.conv.stride == (1, 1, 1)
-        self.halo = view.halo(pad[0])
-        self.group = view.group
+        assert self.conv.in_channels == self.conv.out_channels
+        self.halo, self.slices = view.halo(pad[0]), view.slices
+        self.exchange = Exchange(self.halo.lane, view.group, view.call)
 
-    def forward(self, x_BFCP: torch.Tensor) -> torch.Tensor:
-        """Return the convolution of the whole video's frames at this clip, (B, F, C, P)."""
-        own = torch.stack([moments.measure(x_FCP, self.norm.num_groups) for x_FCP in x_BFCP])
-        edges_BECP, parts = fetch(x_BFCP, TIME, self.halo.lane, self.group, note=own).wait()
+    def forward(self, x_BFCP: torch.Tensor, out_BFCP: torch.Tensor) -> torch.Tensor:
+        """Fill `out`, which may be x, with the convolution of the whole video's frames at this clip, and return it."""
+        own = moments.measure_all(x_BFCP, self.norm.num_groups, self.slices)
+        edges_BECP, parts = self.exchange(x_BFCP, own)
         assert parts is not None
-        out_BFCP = x_BFCP.new_empty(*x_BFCP.shape[:2], self.conv.out_channels, x_BFCP.shape[3])
+        weight_CK = self.conv.weight[..., 0, 0].transpose(1, 2).flatten(1)
         bytes_each = 4 * x_BFCP[0, :, :, :1].numel() * x_BFCP.element_size()
         for x_FCP, edges_ECP, out_FCP, total in zip(x_BFCP, edges_BECP, out_BFCP, moments.merge(parts)):
-            for cut in slices.over_pixels(x_BFCP.shape[3], bytes_each, x_BFCP.device):
-                out_FCP[..., cut] = self._convolve(self.halo.widen(x_FCP[..., cut], edges_ECP[..., cut]), total)
+            for cut in self.slices.over_pixels(x_BFCP.shape[3], bytes_each):
+                wide_FCP = self.halo.widen(x_FCP[..., cut], edges_ECP[..., cut])
+                out_FCP[..., cut] = self._convolve(wide_FCP, weight_CK, total)
         return out_BFCP
 
-    def _convolve(self, wide_FCP: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
+    def _convolve(self, wide_FCP: torch.Tensor, weight_CK: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
         wide_FCP = self.between(moments.normalize(wide_FCP, total_G3, self.norm)).contiguous()
         # The model was trained with zeros beyond the ends, after norm and activation.
         wide_FCP[: self.halo.before] = 0
@@ -66,7 +70,7 @@ class NormConv(nn.Module):
         frames = len(wide_FCP) - taps + 1
         # Neighbouring frames lie one after another, so the windows of a convolution are there without a copy.
         windows_FKP = wide_FCP.as_strided((frames, taps * channels, pixels), (channels * pixels, pixels, 1))
-        weight_CK = self.conv.weight[..., 0, 0].transpose(1, 2).flatten(1).expand(frames, -1, -1)
+        weight_FCK = weight_CK.expand(frames, -1, -1)
         if self.conv.bias is None:
-            return torch.bmm(weight_CK, windows_FKP)
-        return torch.baddbmm(self.conv.bias[:, None].expand(frames, -1, pixels), weight_CK, windows_FKP)
+            return torch.bmm(weight_FCK, windows_FKP)
+        return torch.baddbmm(self.conv.bias[:, None].expand(frames, -1, pixels), weight_FCK, windows_FKP)

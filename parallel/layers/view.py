@@ -1,6 +1,6 @@
 """One rank's view of the video: its clip, and the routes that its layers fetch along. Fixed for a job."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -8,14 +8,18 @@ import torch
 from ..comm.fetch import Lane, Route, drive
 from ..comm.group import Group
 from ..maths import clips, scope
+from ..maths.slices import Slices
+from .exchange import Call
 
 
 @dataclass(frozen=True)
 class View:
-    """The plan of a job as one rank sees it. Equal on all ranks but for whose clip is `clip`."""
+    """The plan of a job as one rank sees it. Equal on all ranks but for whose clip is `clip`, and how it is sliced."""
 
     group: Group
     span: scope.Span
+    slices: Slices = field(default_factory=Slices)
+    call: Call = field(default_factory=Call)  # the one thing that changes, between UNet calls
 
     @cached_property
     def clips(self) -> tuple[range, ...]:

@@ -7,6 +7,8 @@ squares lose 5e-4 at mean / std = 30 and overflow in float16.
 import torch
 from torch.nn.functional import batch_norm
 
+from .slices import Slices
+
 
 def measure(x_FCP: torch.Tensor, groups: int) -> torch.Tensor:
     """Return the moments of each group over its channels and all frames and pixels: float32 (G, 3)."""
@@ -16,6 +18,13 @@ def measure(x_FCP: torch.Tensor, groups: int) -> torch.Tensor:
     squares_FG = torch.linalg.vector_norm(rows_FGX - mean_FG1, dim=-1).square()
     count_FG = torch.full_like(squares_FG, rows_FGX.shape[-1])
     return merge(torch.stack([count_FG, mean_FG1[..., 0], squares_FG], dim=-1))
+
+
+def measure_all(x_BFCP: torch.Tensor, groups: int, slices: Slices) -> torch.Tensor:
+    """Return the moments of each branch over all its frames, measured some frames at a time: float32 (B, G, 3)."""
+    bytes_each = 2 * x_BFCP[0, 0].numel() * x_BFCP.element_size()
+    cuts = list(slices.over_frames(x_BFCP.shape[1], bytes_each))
+    return torch.stack([merge(torch.stack([measure(x_FCP[cut], groups) for cut in cuts])) for x_FCP in x_BFCP])
 
 
 def merge(parts_RG3: torch.Tensor) -> torch.Tensor:

@@ -31,9 +31,22 @@ def hear(frame: int, timeline: Timeline) -> tuple[int, int, float]:
     return before, now, min(1.0, (frame - starts[now] + 1) / (fade + 1))
 
 
-def blend(prompts_SLD: torch.Tensor, clip: range, timeline: Timeline) -> torch.Tensor:
-    """Return each frame's prompt embedding (F, L, D) from those of the timeline's S prompts."""
+@dataclass(frozen=True)
+class Shares:
+    """What each frame of a clip hears: numbers of two prompts, int64 (F,), and the second one's share, float32 (F,)."""
+
+    before: torch.Tensor
+    now: torch.Tensor
+    share: torch.Tensor
+
+
+def share(clip: range, timeline: Timeline, device: torch.device | None = None) -> Shares:
+    """Return what the frames of a clip hear."""
     heard = [hear(frame, timeline) for frame in clip]
-    before, now = (torch.tensor([h[i] for h in heard], device=prompts_SLD.device) for i in (0, 1))
-    share = torch.tensor([h[2] for h in heard], device=prompts_SLD.device).to(prompts_SLD.dtype)
-    return torch.lerp(prompts_SLD[before], prompts_SLD[now], share[:, None, None])
+    return Shares(*(torch.tensor([h[i] for h in heard], device=device) for i in range(3)))
+
+
+def blend(prompts_SLD: torch.Tensor, shares: Shares, cut: slice) -> torch.Tensor:
+    """Return the prompt embedding (F, L, D) of some of a clip's frames from those of the timeline's S prompts."""
+    weight = shares.share[cut].to(prompts_SLD.dtype)[:, None, None]
+    return torch.lerp(prompts_SLD[shares.before[cut]], prompts_SLD[shares.now[cut]], weight)

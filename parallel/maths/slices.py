@@ -4,26 +4,33 @@ Results do not depend on it: layers over frames treat pixels alike, layers over 
 """
 
 from collections.abc import Iterator
-
-import torch
+from dataclasses import dataclass
 
 CPU_BYTES = 4 * 2**20  # a core's share of cache: a feed-forward in slices is 2.6 times as fast as on the whole
 GPU_BYTES = 512 * 2**20  # enough to fill a GPU
 LEAST_PIXELS = 16  # a cache line of float32: thinner slices read lines in vain
 
 
-def over_pixels(pixels: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices of pixels, each of about a budget's worth of working memory at `bytes_each` a pixel."""
-    return _cut(pixels, max(LEAST_PIXELS, _budget(device) // bytes_each))
+@dataclass(frozen=True)
+class Slices:
+    """About `budget` bytes of working memory a slice, or as many frames and pixels as were set by hand."""
+
+    budget: int = CPU_BYTES
+    frames: int | None = None
+    pixels: int | None = None
+
+    def over_pixels(self, pixels: int, bytes_each: int) -> Iterator[slice]:
+        """Yield slices of pixels, for a layer that works in `bytes_each` bytes a pixel."""
+        return _cut(pixels, self.pixels or max(LEAST_PIXELS, self.budget // bytes_each))
+
+    def over_frames(self, frames: int, bytes_each: int) -> Iterator[slice]:
+        """Yield slices of frames, for a layer that works in `bytes_each` bytes a frame."""
+        return _cut(frames, self.frames or max(1, self.budget // bytes_each))
 
 
-def over_frames(frames: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices of frames, each of about a budget's worth of working memory at `bytes_each` a frame."""
-    return _cut(frames, max(1, _budget(device) // bytes_each))
-
-
-def _budget(device: torch.device) -> int:
-    return CPU_BYTES if device.type == "cpu" else GPU_BYTES
+def fitting(free_bytes: int | None) -> int:
+    """Return a budget for a device with so much free memory, or for a CPU, whose cache counts (None)."""
+    return CPU_BYTES if free_bytes is None else max(CPU_BYTES, min(GPU_BYTES, free_bytes // 16))
 
 
 def _cut(count: int, at_once: int) -> Iterator[slice]:

@@ -3,26 +3,29 @@
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from diffusers import UNet3DConditionModel
+from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from ..folder import UNetShape
 from ..layers.attention import Biases, FrameTransformer
 from ..layers.conv import CONVS, FrameConvs
-from ..layers.frames import Hearing, OverFrames
-from ..layers.patch import Change, Swap
+from ..layers.exchange import Call
+from ..layers.frames import OverFrames
+from ..layers.patch import Change, FallBack, Swap
+from ..layers.reuse import Deep, DeepDown, DeepLast
 from ..layers.view import View
 from . import weights
 
 FPS = "fps_embedding."
-Module_T = TypeVar("Module_T", bound=nn.Module)
 
 
 def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DConditionModel:
@@ -41,28 +44,73 @@ def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DCondition
     return unet
 
 
-def frame_changes(unet: UNet3DConditionModel, view: View, biases: Biases) -> list[Change]:
-    """Return what makes every layer that mixes frames exact over a cut time axis; raise ValueError on an unknown UNet."""
-    changes: list[Change] = [Swap(owner, name, OverFrames(module)) for owner, name, module in _children(unet, ResnetBlock2D)]
+def frame_changes(
+    unet: UNet3DConditionModel, view: View, biases: Biases, *, park: bool = False, compiled: bool = False
+) -> list[Change]:
+    """Return what makes every layer work on a clip, in slices: exact over a cut time axis where it mixes frames.
+
+    With `park` skip tensors wait in host memory; with `compiled` spatial layers go through torch.compile, and one that it
+    can't compile runs as it is, with torch's own warning. Raises ValueError on an unknown UNet.
+    """
+    skips = _skips(unet)
+
+    def fate(module: nn.Module) -> dict[str, Any]:
+        return {"reads": 2, "park": park} if module in skips else {"reads": 1}
+
+    changes: list[Change] = [FallBack()] if compiled else []
+    for owner, name, module in _children(unet, (ResnetBlock2D, Transformer2DModel, Downsample2D, Upsample2D)):
+        runs: Any = torch.compile(module) if compiled else module
+        changes.append(Swap(owner, name, OverFrames(runs, view.slices, **fate(module))))
     counts: Counter[str] = Counter()
-    for owner, name, module in _children(unet, TemporalConvLayer):
+    for owner, name, module in _children(unet, (TemporalConvLayer,)):
         counts["convolution"] += len(CONVS)
-        changes.append(Swap(owner, name, FrameConvs(module, view)))
-    for owner, name, module in _children(unet, TransformerTemporalModel):
-        frame_transformer = FrameTransformer(module, view, biases)
+        changes.append(Swap(owner, name, FrameConvs(module, view, **fate(module))))
+    for owner, name, module in _children(unet, (TransformerTemporalModel,)):
+        frame_transformer = FrameTransformer(module, view, biases, **fate(module))
         counts["norm"] += 1
         counts["attention"] += len(frame_transformer.sites)
         changes.append(Swap(owner, name, frame_transformer))
     expected = UNetShape(**{name: unet.config[name] for name in UNetShape.model_fields}).frame_layers()
     if dict(counts) != expected:
         raise ValueError(f"this UNet has {dict(counts)} layers over frames, its configuration promises {expected}")
-    return changes
+    return changes + _ends(unet, view)
 
 
-def prompt_changes(unet: UNet3DConditionModel, embeddings_BFLD: torch.Tensor) -> list[Change]:
-    """Return what lets each frame hear its own prompt."""
-    spatial = _children(unet, Transformer2DModel)
-    return [Swap(owner, name, Hearing(module, embeddings_BFLD)) for owner, name, module in spatial]
+def _skips(unet: UNet3DConditionModel) -> set[nn.Module]:
+    """Return the modules whose outputs are skip tensors: read by the next layer, and again on the way up."""
+    found = {unet.transformer_in}
+    for block in unet.down_blocks:
+        found.update(getattr(block, "temp_attentions", block.temp_convs))
+        found.update(block.downsamplers or ())
+    return found
+
+
+def _ends(unet: UNet3DConditionModel, view: View) -> list[Change]:
+    """Return what turns the UNet's input into an activation, and the last one into its output."""
+    last = [unet.conv_out] if unet.conv_norm_out is None else [unet.conv_norm_out, unet.conv_act, unet.conv_out]
+    return [
+        Swap(unet, "conv_in", OverFrames(unet.conv_in, view.slices)),
+        Swap(unet, "conv_norm_out", None),
+        Swap(unet, "conv_out", OverFrames(nn.Sequential(*last), view.slices, reads=0)),
+    ]
+
+
+def reuse_changes(unet: UNet3DConditionModel, call: Call) -> list[Change]:
+    """Return what lets a step run the outermost blocks only; nothing on a UNet that has no others."""
+    down, up = list(unet.down_blocks), list(unet.up_blocks)
+    if len(up) < 2:
+        return []
+    skips = [len(block.resnets) + len(block.downsamplers or ()) for block in down]
+    deep = [
+        Swap(unet.down_blocks, str(place), DeepDown(block, call, skips[place])) for place, block in enumerate(down) if place
+    ]
+    deep += [Swap(unet.up_blocks, str(place), Deep(block, call)) for place, block in enumerate(up[:-2])]
+    last = len(up) - 2
+    return [
+        *deep,
+        Swap(unet, "mid_block", Deep(unet.mid_block, call)),
+        Swap(unet.up_blocks, str(last), DeepLast(up[last], call)),
+    ]
 
 
 def fps_changes(unet: UNet3DConditionModel, fps: float) -> list[Change]:
@@ -71,10 +119,10 @@ def fps_changes(unet: UNet3DConditionModel, fps: float) -> list[Change]:
     return [] if embedding is None else [Swap(unet, "time_embedding", FpsTimeEmbedding(unet, embedding, fps))]
 
 
-def _children(unet: nn.Module, kind: type[Module_T]) -> list[tuple[nn.Module, str, Module_T]]:
-    """Return all modules of a kind, each with its owner and its name there."""
+def _children(unet: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[tuple[nn.Module, str, Any]]:
+    """Return all modules of some kinds, each with its owner and its name there."""
     named = ((owner, name, module) for owner in unet.modules() for name, module in owner.named_children())
-    return [(owner, name, module) for owner, name, module in named if isinstance(module, kind)]
+    return [(owner, name, module) for owner, name, module in named if isinstance(module, kinds)]
 
 
 class FpsTimeEmbedding(nn.Module):

@@ -1,14 +1,16 @@
 """Denoise: the loop, as a generator that yields after each step. What happens between steps is its caller's business."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 from diffusers import SchedulerMixin, UNet3DConditionModel
 
 from ..layers.attention import Biases
+from ..layers.exchange import Call
+from ..layers.heard import Heard
 from ..maths import noise, scope
-from ..protocol import Job, Scope
+from ..protocol import Job, Scope, Tuning
 from .schedule import is_stochastic, skipped_steps
 
 
@@ -16,26 +18,30 @@ def denoise(
     unet: UNet3DConditionModel,
     scheduler: SchedulerMixin,
     latents_BCFHW: torch.Tensor,
-    embeddings_BLD: torch.Tensor,
+    calls: Sequence[Heard],
     *,
     job: Job,
     timesteps: torch.Tensor,
-    clip: range,
     biases: Biases,
 ) -> Iterator[torch.Tensor]:
     """Yield the clip's latents (1, C, F, H, W) after each step; float32 between steps whatever the UNet's type.
 
-    `embeddings_BLD` may be one a video: layers/frames.py gives each frame its own. Guidance above 1 doubles the batch.
+    `calls` is what each UNet call of a step hears: guidance's branches in one call, or in two.
     """
     timesteps_cpu = timesteps.tolist()  # once, so that no step waits for the device
-    guided, stochastic = job.guidance_scale > 1, is_stochastic(scheduler)
+    stochastic, clip, call = is_stochastic(scheduler), biases.view.clip, biases.view.call
     for index, timestep in enumerate(timesteps):
         done = (skipped_steps(job) + index) / max(1, job.num_inference_steps - 1)
         set_biases(biases, job.scope, timesteps_cpu[index], done)
-        x = scheduler.scale_model_input(torch.cat([latents_BCFHW] * 2) if guided else latents_BCFHW, timestep)
-        with torch.inference_mode():
-            guess = unet(x.to(unet.dtype), timestep, encoder_hidden_states=embeddings_BLD, return_dict=False)[0].float()
-        if guided:
+        set_call(call, job.tuning, index, len(timesteps))
+        x = scheduler.scale_model_input(latents_BCFHW, timestep).to(unet.dtype)
+        guesses = []
+        for call.branch, heard in enumerate(calls):
+            batch = x.expand(len(heard.branches), -1, -1, -1, -1)
+            with torch.inference_mode():
+                guesses.append(unet(batch, timestep, encoder_hidden_states=heard, return_dict=False)[0].float())
+        guess = torch.cat(guesses)
+        if len(guess) == 2:
             negative, positive = guess.chunk(2)
             guess = negative + job.guidance_scale * (positive - negative)
         # Frames become the batch, as in diffusers' pipelines, so that each can draw its own noise.
@@ -49,6 +55,14 @@ def set_biases(biases: Biases, settings: Scope, timestep: float, done: float) ->
     """Set the biases of a step at a timestep, when a share `done` of the whole schedule is over."""
     phase = partial(scope.phase_bias, timestep=timestep, done=done, parting=settings.phase_timestep, ramp=settings.ramp)
     biases.set(phase(settings.local_bias), phase(settings.global_bias))
+
+
+def set_call(call: Call, tuning: Tuning, index: int, steps: int) -> None:
+    """Say what step `index` (from 0) of a run does: exact, or with stale context; all layers, or the outermost."""
+    exact = steps if tuning.stale_after is None else tuning.stale_after
+    call.stale = index >= exact
+    call.keep = exact - 1 <= index < steps - 1
+    call.reuse = index % tuning.reuse_every != 0
 
 
 def as_batch(x_BCFHW: torch.Tensor) -> torch.Tensor:

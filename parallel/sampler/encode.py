@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ..layers.heard import NEGATIVE, POSITIVE, Heard
 from ..maths import prompts
 from ..protocol import Job
 from .load import Model
@@ -20,15 +21,13 @@ def encode_text(model: Model, texts: list[str]) -> torch.Tensor:
     return encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]
 
 
-@torch.inference_mode()
-def encode_prompts(model: Model, job: Job, clip: range) -> torch.Tensor:
-    """Return the embeddings of the clip's frames, (B, F, L, D): with guidance the negative ones first, B = 2."""
+def encode_prompts(model: Model, job: Job, clip: range) -> Heard:
+    """Return what the clip's frames hear: with guidance in both branches, else in the positive one."""
     embeddings_SLD = encode_text(model, [job.negative, *(prompt.text for prompt in job.prompts)])
     starts = tuple(prompt.frame for prompt in job.prompts)
-    heard_FLD = prompts.blend(embeddings_SLD[1:], clip, prompts.Timeline(job.frames, starts, job.fade, job.loop))
-    if job.guidance_scale <= 1:
-        return heard_FLD[None]
-    return torch.stack([embeddings_SLD[:1].expand_as(heard_FLD), heard_FLD])
+    timeline = prompts.Timeline(job.frames, starts, job.fade, job.loop)
+    branches = range(NEGATIVE if job.guidance_scale > 1 else POSITIVE, POSITIVE + 1)
+    return Heard(embeddings_SLD, prompts.share(clip, timeline, embeddings_SLD.device), branches)
 
 
 def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -3,9 +3,10 @@
 Every rank runs the same lines on its own clip; only the patched layers know that there are others.
 """
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,18 +16,21 @@ from ..comm.agree import agree
 from ..comm.group import Group
 from ..errors import Stopped
 from ..layers.attention import Biases
+from ..layers.heard import Heard
 from ..layers.patch import patched
 from ..layers.view import View
 from ..maths import noise
 from ..maths.scope import Span
 from ..models import unet3d
-from ..protocol import Job, Phase
+from ..protocol import Job, Phase, Tuning
 from .decode import decode
 from .denoise import denoise
 from .encode import encode_frames, encode_prompts
+from .fit import fit
 from .load import Model, resident, settle
 from .schedule import build, timesteps
 
+logger = logging.getLogger(__name__)
 Report = Callable[[Phase, int, int], None]  # phase, step, steps
 
 
@@ -55,7 +59,7 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
     with at_work(model.text_encoder):
-        embeddings = encode_prompts(model, job, view.clip)
+        heard = encode_prompts(model, job, view.clip)
     init = None
     if blocks.init is not None:  # on all ranks, or on none
         with at_work(model.vae):
@@ -66,7 +70,7 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
 
     report("denoise", 0, len(schedule))
     latents = start
-    run = sample(model, job, start, embeddings, view=view, scheduler=scheduler, schedule=schedule, report=report)
+    run = sample(model, job, start, heard, view=view, scheduler=scheduler, schedule=schedule, report=report)
     with at_work(model.unet), closing(run):
         for latents in run:
             if agree(stopping(), group):
@@ -128,7 +132,7 @@ def sample(
     model: Model,
     job: Job,
     latents: torch.Tensor,
-    embeddings_BFLD: torch.Tensor,
+    heard: Heard,
     *,
     view: View,
     scheduler: SchedulerMixin,
@@ -139,20 +143,24 @@ def sample(
     if len(schedule) == 0:
         yield latents
         return
+    fitted = fit(model, job, len(view.clip), view.group)
+    view = replace(view, slices=fitted.slices)
     biases = Biases(view, job.scope.trained_frames)
-    changes = unet3d.frame_changes(model.unet, view, biases) + unet3d.fps_changes(model.unet, job.fps)
-    changes += unet3d.prompt_changes(model.unet, embeddings_BFLD)
+    changes = unet3d.frame_changes(model.unet, view, biases, park=fitted.park, compiled=compiles(job.tuning, view.group))
+    changes += unet3d.fps_changes(model.unet, job.fps)
+    if job.tuning.reuse_every > 1:
+        changes += unet3d.reuse_changes(model.unet, view.call)
+    calls = [replace(heard, branches=range(b, b + 1)) for b in heard.branches] if fitted.apart else [heard]
     with patched(changes):
-        run = denoise(
-            model.unet,
-            scheduler,
-            latents,
-            embeddings_BFLD[:, 0],
-            job=job,
-            timesteps=schedule,
-            clip=view.clip,
-            biases=biases,
-        )
+        run = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases)
         for step, latents in enumerate(run, start=1):
             report("denoise", step, len(schedule))
             yield latents
+    view.call.drain()
+
+
+def compiles(tuning: Tuning, group: Group) -> bool:
+    """Return whether spatial layers are to be compiled; say so if that was asked for in vain."""
+    if tuning.compile and group.device.type == "cpu":
+        logger.warning("compile: rank %d is on a CPU and runs without; it is for GPUs", group.rank)
+    return tuning.compile and group.device.type != "cpu"
