@@ -1,4 +1,8 @@
-"""Peak memory of a piece of code as the bytes of tensors that live at once: exact, and the same on every machine."""
+"""Peak memory of a piece of code as the bytes of tensors that live at once: exact, and the same on every machine.
+
+On tensors of the device `meta` nothing is computed, and so a UNet call of any size can be measured; what it parks lies on
+the CPU then and does not count.
+"""
 
 import weakref
 
@@ -8,17 +12,20 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Count the bytes of tensors that are made inside the `with`, and remember the most."""
+    """Count the bytes of tensors of one device type that are made inside the `with`, and remember the most."""
 
-    def __init__(self):
+    def __init__(self, device: str = "cpu"):
         super().__init__()
+        self.device = device
         self.now = self.peak = 0
         self.sizes: dict[int, int] = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.copy_.default and args[1].device.type == "meta" and args[0].device.type != "meta":
+            return args[0]  # there are no numbers to copy
         out = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == self.device:
                 self._count(tensor.untyped_storage())
         return out
 

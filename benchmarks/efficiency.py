@@ -1,0 +1,108 @@
+"""How near are two ranks to the limit? `python -m benchmarks.efficiency`
+
+The limit is two ranks that each sample their half of the frames as a video of its own at the same moment: the same layers, no
+communication. Against it, the whole video: exact, and with stale context. A way's time is that of its slower rank.
+"""
+
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from diffusers import UNet3DConditionModel
+from torch import nn
+
+from benchmarks import standard, two_ranks
+from benchmarks.claims import Claim, ratio, report
+from parallel.comm.group import Group
+from parallel.layers.attention import Biases, FrameTransformer
+from parallel.layers.conv import FrameConvs
+from parallel.layers.frames import OverFrames
+from parallel.layers.patch import patched
+from parallel.layers.view import View
+from parallel.maths.scope import Span
+from parallel.models import unet3d
+
+REPEATS = 9
+PARTS = {"spatial layers": OverFrames, "temporal convolutions": FrameConvs, "temporal attention": FrameTransformer}
+
+
+class Way:
+    """One way to run a rank's half of the frames."""
+
+    def __init__(self, unet: UNet3DConditionModel, group: Group, span: Span, *, stale: bool = False):
+        self.unet, self.view = unet, View(group, span)
+        self.view.call.keep = stale
+        self.changes = unet3d.frame_changes(unet, self.view, Biases(self.view))
+        self.stale = stale
+        self.seconds: list[float] = []
+        self.profile = dict.fromkeys([*PARTS, "waiting for others"], 0.0)
+
+    def call(self) -> None:
+        """Make one UNet call, when all ranks are ready, and note its time."""
+        video, text = standard.call(standard.FRAMES)
+        own = video[:, :, self.view.clip.start : self.view.clip.stop]
+        meter = self.view.group.meter
+        with torch.inference_mode(), patched(self.changes):
+            hooks = [handle for module in self.unet.modules() for handle in self._watch(module)]
+            dist.barrier()
+            began, waited = time.perf_counter(), meter.waited
+            self.unet(own, 500, encoder_hidden_states=text)
+            self.seconds.append(time.perf_counter() - began)
+            self.profile["waiting for others"] += meter.waited - waited
+            for hook in hooks:
+                hook.remove()
+        self.view.call.stale = self.stale  # from the second call on
+
+    def _watch(self, module: nn.Module) -> list:
+        kinds = [name for name, kind in PARTS.items() if isinstance(module, kind)]
+        if not kinds:
+            return []
+        begun: list[float] = []
+        meter = self.view.group.meter
+
+        def end(*_: Any) -> None:
+            self.profile[kinds[0]] += time.perf_counter() - meter.waited - begun.pop()
+
+        pre = module.register_forward_pre_hook(lambda *_: begun.append(time.perf_counter() - meter.waited))
+        return [pre, module.register_forward_hook(end)]
+
+
+def measure(group: Group, repeats: int) -> dict[str, Any]:
+    """Return this rank's seconds of each way, in turns, and what a call of the whole video is spent on."""
+    unet = standard.unet()
+    near, far = standard.LOCAL, standard.GLOBAL
+    alone = Group(0, 1, group.device)
+    ways = {
+        "limit": Way(unet, alone, Span(standard.FRAMES // group.size, near, far)),
+        "exact": Way(unet, group, Span(standard.FRAMES, near, far)),
+        "stale": Way(unet, group, Span(standard.FRAMES, near, far), stale=True),
+    }
+    for _ in range(repeats + 1):
+        for way in ways.values():
+            way.call()
+    for way in ways.values():
+        way.view.call.drain()
+    calls = repeats + 1
+    return {
+        "seconds": {name: way.seconds[1:] for name, way in ways.items()},
+        "profile": {name: {part: spent / calls for part, spent in way.profile.items()} for name, way in ways.items()},
+    }
+
+
+def main() -> int:
+    began = time.perf_counter()
+    ranks = two_ranks.run(measure, REPEATS)
+    slower = {way: [max(pair) for pair in zip(*(rank["seconds"][way] for rank in ranks))] for way in ranks[0]["seconds"]}
+    medians = {way: sorted(times)[len(times) // 2] for way, times in slower.items()}
+    exact, stale = (ratio(slower["limit"], slower[way]) for way in ("exact", "stale"))
+    claims = [
+        Claim("parallel efficiency", exact, ">= 0.95", {f"seconds a call, {way}": value for way, value in medians.items()}),
+        Claim("parallel efficiency, stale context", stale, ">= 0.99"),
+    ]
+    report("efficiency", claims, began, profile=ranks[0]["profile"]["exact"], profiles=ranks[0]["profile"], seconds=slower)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
