@@ -23,7 +23,7 @@ from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 
-REPEATS = 9
+REPEATS = 5
 PARTS = {"spatial layers": OverFrames, "temporal convolutions": FrameConvs, "temporal attention": FrameTransformer}
 
 

@@ -92,9 +92,11 @@ class Pending:
                 # A clone begins its own storage, aligned for any type, which a view from the middle may not be.
                 notes.append(self.inbox[at : at + header].clone().view(own.dtype).view_as(own))
                 at += header
-            frames.append(self.inbox[at : at + count * size].view(count, *self.frame_shape))
+            if count:
+                frames.append(self.inbox[at : at + count * size].view(count, *self.frame_shape))
             at += count * size
-        arrived = frames[0] if len(frames) == 1 else torch.cat(frames)
+        none = self.inbox[:0].view(0, *self.frame_shape)
+        arrived = frames[0] if len(frames) == 1 else torch.cat([none, *frames])
         return arrived.movedim(0, self.dim), None if own is None else torch.stack(notes)
 
 
@@ -115,7 +117,8 @@ def fetch(x: torch.Tensor, dim: int, lane: Lane, group: Group, *, note: torch.Te
     inbox = x.new_empty(sum(in_sizes))
     work = outbox = None
     if group.handle is not None:
-        outbox = _pack(frames.index_select(0, lane.send), lane.send_counts, note, others)
+        outbox = x.new_empty(sum(out_sizes))
+        _pack(outbox, frames, lane, note, others)
         with group.waiting():
             work = dist.all_to_all_single(inbox, outbox, in_sizes, out_sizes, group=group.handle, async_op=True)
         group.meter.sent += outbox.numel() * outbox.element_size()
@@ -127,11 +130,15 @@ def _header(note: torch.Tensor, dtype: torch.dtype) -> int:
     return note.numel() * note.element_size() // dtype.itemsize
 
 
-def _pack(frames: torch.Tensor, counts: tuple[int, ...], note: torch.Tensor | None, others: list[int]) -> torch.Tensor:
-    if note is None:
-        return frames.flatten()
-    header = note.flatten().view(frames.dtype)
-    parts = []
-    for part, other in zip(frames.split(counts), others):
-        parts += [header] * other + [part.flatten()]
-    return torch.cat(parts)
+def _pack(outbox: torch.Tensor, frames: torch.Tensor, lane: Lane, note: torch.Tensor | None, others: list[int]) -> None:
+    """Fill a message: for each other rank the note and the frames that it wants, gathered in place, without another copy."""
+    header = outbox[:0] if note is None else note.flatten().view(outbox.dtype)
+    at, sent = 0, 0
+    for count, other in zip(lane.send_counts, others):
+        if other:
+            outbox[at : at + len(header)] = header
+            at += len(header)
+        if count:
+            part = outbox[at : at + count * frames[0].numel()].view(count, *frames.shape[1:])
+            torch.index_select(frames, 0, lane.send[sent : sent + count], out=part)
+            at, sent = at + part.numel(), sent + count
