@@ -10,7 +10,6 @@ from .folder import ModelFolder, UNetShape
 from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
-SLICES = 2  # budgets' worth of a slice at work: what it reads and writes comes on top of what is reckoned for it
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -92,7 +91,7 @@ def estimate_memory(model: ModelFolder, job: Job, frames: int) -> Memory:
     item = ITEM_BYTES[job.dtype]
     parts = [item * count_parameters(part) for part in (model.unet, model.vae, model.text_encoder)]
     how = {"apart": job.tuning.branches == "apart", "park": job.tuning.park_skips == "always"}
-    denoise = estimate_denoise(model.unet_shape, model.scale, job, frames, **how) + SLICES * slices.CPU_BYTES
+    denoise = estimate_denoise(model.unet_shape, model.scale, job, frames, **how) + slices.CPU_BYTES
     decode = min(frames, DECODED_AT_ONCE) * item * 7 * model.vae_channels * job.height * job.width
     return Memory(max(parts) if job.offload == "parts" else sum(parts), denoise, decode)
 

@@ -54,8 +54,9 @@ class Tuning(Frozen):
     frames_at_once: int | None = Field(None, ge=1, le=MAX_FRAMES, description="of spatial layers; None: what suits the device")
     pixels_at_once: int | None = Field(None, ge=1, le=1 << 20, description="of layers over frames; None: what suits the device")
     stale_after: int | None = Field(
-        None, ge=1, le=1000, description="after so many exact steps use what other ranks sent a step ago; None: never"
+        None, ge=1, le=1000, description="after so many exact steps use what other ranks sent some steps ago; None: never"
     )
+    stale_for: int = Field(8, ge=1, le=1000, description="steps for which what other ranks sent is used, once it is stale")
     reuse_every: int = Field(1, ge=1, le=100, description="run the deep layers only every so many steps; 1: always")
     compile: bool = Field(False, description="torch.compile spatial layers, on a GPU")
 

@@ -5,17 +5,20 @@ also carries the moments of the group norm that comes before, with raw frames th
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 
+from ..comm.fetch import Pending
 from ..maths import attention, moments
 from .activation import Activation
 from .exchange import Exchange
 from .view import View
 
+Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values
 FEED_FORWARD = 24  # numbers, times the width, that are alive a token in a gated feed-forward
 
 
@@ -54,7 +57,8 @@ class FrameTransformer(nn.Module):
         super().__init__()
         self.norm, self.proj_in, self.proj_out = model.norm, model.proj_in, model.proj_out
         sites = [site for block in model.transformer_blocks for site in _sites(block, view, biases)]
-        self.sites, self.exchanges = nn.ModuleList(sites), [Exchange(view.scope_lane, view.group, view.call) for _ in sites]
+        self.sites = nn.ModuleList(sites)
+        self.exchanges = [Exchange(view.scope_lane, view.group, view.call) for _ in sites]
         self.slices = view.slices
         self.reads, self.park = reads, park
 
@@ -70,16 +74,22 @@ class FrameTransformer(nn.Module):
         total_BG3 = moments.merge(parts)
         state_BFPC = x_BFCP.new_empty(*x_BFCP.shape[:2], x_BFCP.shape[3], self.proj_in.out_features)
         first, last = 0, len(self.sites) - 1
-        for place, site in enumerate(self.sites):
+        for place, (module, exchange) in enumerate(zip(self.sites, self.exchanges)):
+            site = cast(Site, module)
             far_BAPC = state_BFPC  # the first site's come raw
             if place != first:
-                far_BAPC, _ = self.exchanges[place](state_BFPC)
-            for branch, cut in self._slices(state_BFPC):
+                far_BAPC, _ = exchange(state_BFPC)
+            projected = site.projected(exchange)
+            for number, (branch, cut) in enumerate(self._slices(state_BFPC)):
+                near_FPC = state_BFPC[branch, :, cut]
                 if place == first:
-                    near_FPC, far_APC = (self._enter(x[branch, ..., cut], total_BG3[branch]) for x in (x_BFCP, far_BACP))
-                else:
-                    near_FPC, far_APC = state_BFPC[branch, :, cut], far_BAPC[branch, :, cut]
-                near_FPC = site(near_FPC, far_APC)
+                    near_FPC = self._enter(x_BFCP[branch, ..., cut], total_BG3[branch])
+                if number not in projected:
+                    far_APC = far_BAPC[branch, :, cut]
+                    if place == first:
+                        far_APC = self._enter(far_BACP[branch, ..., cut], total_BG3[branch])
+                    projected[number] = site.project(far_APC)
+                near_FPC = site(near_FPC, *projected[number] if exchange.call.stale else projected.pop(number))
                 if place == last:
                     out_BFCP[branch, ..., cut] = x_BFCP[branch, ..., cut] + self.proj_out(near_FPC).transpose(1, 2)
                 else:
@@ -113,17 +123,31 @@ class Site(nn.Module):
         self.norm, self.attn = norm, attn
         self.feed = None if feed is None else nn.Sequential(*feed)
         self.view, self.biases = view, biases
+        self.stale: dict[int, tuple[Pending | None, dict[int, Pair]]] = {}  # by branch
 
-    def forward(self, near_FPC: torch.Tensor, far_APC: torch.Tensor) -> torch.Tensor:
-        """Return the hidden states of own frames after it, (F, P, C), given those that other ranks own."""
-        attn = self.attn
+    def forward(self, near_FPC: torch.Tensor, far_k_APC: torch.Tensor, far_v_APC: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of own frames after it, (F, P, C), given the keys and values that other ranks own."""
         seen_FPC = self.norm(near_FPC)
-        q_PNFD = _split(attn.to_q(seen_FPC), attn.heads)
-        if len(far_APC):
-            seen_FPC = torch.cat([seen_FPC, self.norm(far_APC)])
-        out_PNFD = attend_scopes(q_PNFD, attn.to_k(seen_FPC), attn.to_v(seen_FPC), self.view, self.biases)
-        near_FPC = near_FPC + attn.to_out[0](out_PNFD.permute(2, 0, 1, 3).flatten(2))
+        q_PNFD = _split(self.attn.to_q(seen_FPC), self.attn.heads)
+        k_FPC, v_FPC = self.attn.to_k(seen_FPC), self.attn.to_v(seen_FPC)
+        if len(far_k_APC):
+            k_FPC, v_FPC = torch.cat([k_FPC, far_k_APC]), torch.cat([v_FPC, far_v_APC])
+        out_PNFD = attend_scopes(q_PNFD, k_FPC, v_FPC, self.view, self.biases)
+        near_FPC = near_FPC + self.attn.to_out[0](out_PNFD.permute(2, 0, 1, 3).flatten(2))
         return near_FPC if self.feed is None else near_FPC + self.feed(near_FPC)
+
+    def project(self, far_APC: torch.Tensor) -> Pair:
+        """Return the keys and values of frames that other ranks own."""
+        seen_APC = self.norm(far_APC)
+        return self.attn.to_k(seen_APC), self.attn.to_v(seen_APC)
+
+    def projected(self, exchange: Exchange) -> dict[int, Pair]:
+        """Return the keys and values, by number of slice, that were made of what an exchange returned again, if any."""
+        source, found = self.stale.get(exchange.call.branch, (None, {}))
+        if source is not exchange.source or not exchange.call.stale:
+            found = {}
+            self.stale[exchange.call.branch] = (exchange.source if exchange.call.stale else None, found)
+        return found
 
 
 def attend_scopes(q_PNFD: torch.Tensor, k_FPC: torch.Tensor, v_FPC: torch.Tensor, view: View, biases: Biases) -> torch.Tensor:

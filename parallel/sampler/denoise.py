@@ -1,6 +1,6 @@
 """Denoise: the loop, as a generator that yields after each step. What happens between steps is its caller's business."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -35,12 +35,7 @@ def denoise(
         set_biases(biases, job.scope, timesteps_cpu[index], done)
         set_call(call, job.tuning, index, len(timesteps))
         x = scheduler.scale_model_input(latents_BCFHW, timestep).to(unet.dtype)
-        guesses = []
-        for call.branch, heard in enumerate(calls):
-            batch = x.expand(len(heard.branches), -1, -1, -1, -1)
-            with torch.inference_mode():
-                guesses.append(unet(batch, timestep, encoder_hidden_states=heard, return_dict=False)[0].float())
-        guess = torch.cat(guesses)
+        guess = torch.cat(run_calls(call, [partial(call_unet, unet, x, timestep, heard) for heard in calls]))
         if len(guess) == 2:
             negative, positive = guess.chunk(2)
             guess = negative + job.guidance_scale * (positive - negative)
@@ -57,11 +52,30 @@ def set_biases(biases: Biases, settings: Scope, timestep: float, done: float) ->
     biases.set(phase(settings.local_bias), phase(settings.global_bias))
 
 
+def call_unet(unet: UNet3DConditionModel, x: torch.Tensor, timestep: torch.Tensor, heard: Heard) -> torch.Tensor:
+    """Return a UNet's output for the branches that hear, (B, C, F, H, W) float32."""
+    batch = x.expand(len(heard.branches), -1, -1, -1, -1)
+    with torch.inference_mode():
+        return unet(batch, timestep, encoder_hidden_states=heard, return_dict=False)[0].float()
+
+
+def run_calls(call: Call, works: list[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
+    """Return what each UNet call of a step returns: in turns if the job says so, else one after the other."""
+
+    def numbered(branch: int) -> torch.Tensor:
+        call.branch = branch
+        return works[branch]()
+
+    if call.turns is None:
+        return [numbered(branch) for branch in range(len(works))]
+    return call.turns.run([partial(numbered, branch) for branch in range(len(works))])
+
+
 def set_call(call: Call, tuning: Tuning, index: int, steps: int) -> None:
     """Say what step `index` (from 0) of a run does: exact, or with stale context; all layers, or the outermost."""
     exact = steps if tuning.stale_after is None else tuning.stale_after
     call.stale = index >= exact
-    call.keep = exact - 1 <= index < steps - 1
+    call.keep = exact - 1 <= index < steps - 1 and (index - exact + 1) % tuning.stale_for == 0
     call.reuse = index % tuning.reuse_every != 0
 
 

@@ -14,6 +14,7 @@ from diffusers import SchedulerMixin
 
 from ..comm.agree import agree
 from ..comm.group import Group
+from ..comm.turns import Turns
 from ..errors import Stopped
 from ..layers.attention import Biases
 from ..layers.heard import Heard
@@ -150,7 +151,11 @@ def sample(
     changes += unet3d.fps_changes(model.unet, job.fps)
     if job.tuning.reuse_every > 1:
         changes += unet3d.reuse_changes(model.unet, view.call)
-    calls = [replace(heard, branches=range(b, b + 1)) for b in heard.branches] if fitted.apart else [heard]
+    calls = [heard]
+    if fitted.apart or view.group.size > 1:
+        calls = [replace(heard, branches=range(branch, branch + 1)) for branch in heard.branches]
+    if len(calls) > 1 and not fitted.apart:
+        view.call.turns = Turns(view.group.device)
     with patched(changes):
         run = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases)
         for step, latents in enumerate(run, start=1):

@@ -1,0 +1,137 @@
+"""How a job is run: slices, branches apart and parked skips leave the video as it is; stale context and reuse change it a little."""
+
+import logging
+
+import pytest
+import torch
+
+from parallel import folder
+from parallel.comm.group import Group
+from parallel.comm.turns import Turns
+from parallel.layers.activation import Activation
+from parallel.models import unet3d
+from parallel.plan import plan
+from parallel.protocol import Job, Prompt, Scope, Tuning, checked
+from parallel.sampler import load
+from parallel.sampler.generate import Blocks, generate
+from tests import builders
+from tests.conftest import BUNDLED
+
+RED = "a red circle orbiting clockwise on a gray background"
+
+
+def job(**change) -> Job:
+    values = {"model": str(BUNDLED), "prompts": (Prompt(frame=0, text=RED),), "frames": 24, "height": 64, "width": 64}
+    values |= {"num_inference_steps": 8, "guidance_scale": 3.0, "scope": Scope(local_context=4, global_frames=4)}
+    return checked(Job, **{**values, "decode": False, **change})
+
+
+@pytest.fixture(scope="module")
+def exact(pools) -> torch.Tensor:
+    return pools(1).run(job()).latents
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        {"branches": "together"},
+        {"branches": "apart"},
+        {"branches": "apart", "park_skips": "always"},
+        {"frames_at_once": 1, "pixels_at_once": 7},
+        {"frames_at_once": 100, "pixels_at_once": 1000, "park_skips": "always"},
+    ],
+)
+def test_slices_branches_and_parking_leave_the_video_as_it_is(pools, exact, size, tuning):
+    assert (pools(size).run(job(tuning=Tuning(**tuning))).latents - exact).abs().max() < 1e-5
+
+
+def test_stale_context_sends_less_and_stays_near(pools, exact):
+    whole, stale = (pools(2).run(job(tuning=tuning)) for tuning in (Tuning(), Tuning(stale_after=3, stale_for=2)))
+    steps_that_send = 3 + 2  # the exact ones, then at steps 4 and 6; the last sends nothing, for nobody would use it
+    assert stale.ranks[0].messages - whole.ranks[0].messages == (steps_that_send - 8) * 2 * plan(job(), 2).messages_a_call
+    apart = (stale.latents - exact).abs().mean()
+    assert 1e-4 < apart < 0.1 * exact.std()
+
+
+def test_stale_context_on_one_rank_changes_nothing(pools, exact):
+    assert (pools(1).run(job(tuning=Tuning(stale_after=1))).latents - exact).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("branches", ["together", "apart"])
+def test_reuse_makes_the_same_video_on_any_ranks_and_stays_near(pools, exact, branches):
+    tuning = Tuning(reuse_every=2, branches=branches)
+    one, two = (pools(size).run(job(tuning=tuning)) for size in (1, 2))
+    assert (one.latents - two.latents).abs().max() < 1e-4
+    assert 1e-3 < (one.latents - exact).abs().mean() < 0.5 * exact.std()
+
+
+def test_reuse_runs_the_outermost_blocks_only():
+    net = builders.unet()
+    from parallel.layers.attention import Biases
+    from parallel.layers.patch import patched
+    from parallel.layers.view import View
+    from parallel.maths.scope import Span
+
+    view = View(Group(0, 1, torch.device("cpu")), Span(4, 4, 0))
+    changes = unet3d.frame_changes(net, view, Biases(view)) + unet3d.reuse_changes(net, view.call)
+    ran = []
+    for name in ("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1"):
+        net.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
+    x, text = torch.randn(1, 4, 4, 8, 8), torch.randn(1, 5, 16)
+    with torch.inference_mode(), patched(changes):
+        first = net(x, 500, encoder_hidden_states=text).sample
+        ran.clear()
+        view.call.reuse = True
+        again = net(x, 500, encoder_hidden_states=text).sample
+    assert ran == ["down_blocks.0", "up_blocks.1"]
+    assert torch.allclose(first, again, atol=1e-5), "the same input makes the same deep features"
+
+
+def test_an_activation_is_gone_after_its_last_reader():
+    skip = Activation(torch.ones(3, 2, 1, 1), reads=2, park=True)
+    skip.done()
+    below = Activation(torch.zeros(3, 1, 1, 1))
+    joined = torch.cat([below, skip], dim=1)
+    assert joined.shape == (3, 3, 1, 1) and joined.rows(slice(1, 2)).flatten().tolist() == [0, 1, 1]
+    joined.done()
+    assert skip.tensor is None and below.tensor is None
+    with pytest.raises(AssertionError, match="read more often than was said"):
+        skip.rows(slice(None))
+
+
+def test_turns_change_at_every_wait_and_end_together():
+    turns, said = Turns(torch.device("cpu")), []
+
+    def work(name: str, waits: int) -> str:
+        for number in range(waits):
+            said.append(f"{name}{number}")
+            turns.pass_on()
+        return name
+
+    assert turns.run([lambda: work("a", 2), lambda: work("b", 3)]) == ["a", "b"]
+    assert said == ["a0", "b0", "a1", "b1", "b2"]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failure_in_one_turn_ends_the_other_and_is_raised(failing):
+    turns = Turns(torch.device("cpu"))
+
+    def work(me: int) -> None:
+        turns.pass_on()
+        if me == failing:
+            raise OSError("mine")
+        turns.pass_on()
+        turns.pass_on()
+
+    with pytest.raises(OSError, match="mine"):
+        turns.run([lambda: work(0), lambda: work(1)])
+
+
+def test_compile_on_a_cpu_runs_without_and_says_so(caplog):
+    small = job(frames=2, num_inference_steps=1, tuning=Tuning(compile=True))
+    model = load.load(folder.check(small, 1), torch.float32)
+    blocks = Blocks(torch.zeros(4, 2, 8, 8))
+    with caplog.at_level(logging.WARNING):
+        generate(model, small, blocks, Group(0, 1, torch.device("cpu")), report=lambda *_: None, stopping=lambda: False)
+    assert "compile: rank 0 is on a CPU and runs without; it is for GPUs" in caplog.text
