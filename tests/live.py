@@ -5,6 +5,7 @@ the CPU then and does not count.
 """
 
 import weakref
+from collections.abc import Iterable
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -12,11 +13,15 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Count the bytes of tensors of one device type that are made inside the `with`, and remember the most."""
+    """Count the bytes of tensors of one device type that are made inside the `with`, and remember the most.
 
-    def __init__(self, device: str = "cpu"):
+    A view of what was there before would count, too: name such tensors as `known`.
+    """
+
+    def __init__(self, device: str = "cpu", known: Iterable[torch.Tensor] = ()):
         super().__init__()
         self.device = device
+        self.known = {tensor.untyped_storage()._cdata for tensor in known}
         self.now = self.peak = 0
         self.sizes: dict[int, int] = {}
 
@@ -31,7 +36,7 @@ class LiveBytes(TorchDispatchMode):
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
-        if key not in self.sizes:
+        if key not in self.sizes and key not in self.known:
             self.sizes[key] = storage.nbytes()
             self.now += self.sizes[key]
             self.peak = max(self.peak, self.now)
