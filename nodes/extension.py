@@ -9,6 +9,7 @@ from .model import LoadVideoModel
 from .ranks import WorkerRanks
 from .sampler import ClipParallelSampler
 from .scope import DualScopeAttention
+from .speed_memory import SpeedAndMemory
 from .timeline import PromptTimeline
 from .video_plan import VideoPlan
 
@@ -23,6 +24,7 @@ class VideoInfinity(ComfyExtension):
             LoadVideoModel,
             WorkerRanks,
             DualScopeAttention,
+            SpeedAndMemory,
             PromptTimeline,
             ClipParallelSampler,
             ClipParallelDecode,

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from . import host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import build_job, ranks_input, sampling_inputs, scope_input, size_inputs
+from .widgets import build_job, ranks_input, sampling_inputs, scope_input, size_inputs, tuning_input
 
 
 class ClipParallelSampler(io.ComfyNode):
@@ -34,15 +34,24 @@ class ClipParallelSampler(io.ComfyNode):
                 ranks_input(),
                 scope_input(),
                 io.Latent.Input("latent", optional=True, tooltip="A video to start from, with `denoise` below 1."),
+                tuning_input(),
             ],
             outputs=[io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w): decode, save or refine them.")],
         )
 
     @classmethod
     def execute(
-        cls, model: ModelChoice, timeline: TimelineText, denoise: float, ranks=None, scope=None, latent=None, **widgets
+        cls,
+        model: ModelChoice,
+        timeline: TimelineText,
+        denoise: float,
+        ranks=None,
+        scope=None,
+        latent=None,
+        tuning=None,
+        **widgets,
     ) -> io.NodeOutput:
-        job = build_job(model, timeline, scope, steps=widgets.pop("steps"), denoise=denoise, decode=False, **widgets)
+        job = build_job(model, timeline, scope, tuning, steps=widgets.pop("steps"), denoise=denoise, decode=False, **widgets)
         init = None if latent is None or denoise == 1 else latent["samples"][0]
         video = host.run(job, ranks or RanksChoice(), init=init)
         return io.NodeOutput({"samples": video.latents})

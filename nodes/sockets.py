@@ -9,6 +9,7 @@ Model = io.Custom("VIDEO_INFINITY_MODEL")
 Ranks = io.Custom("VIDEO_INFINITY_RANKS")
 Scope = io.Custom("VIDEO_INFINITY_SCOPE")
 Timeline = io.Custom("VIDEO_INFINITY_TIMELINE")
+Tuning = io.Custom("VIDEO_INFINITY_TUNING")
 
 
 class ModelChoice(Frozen):

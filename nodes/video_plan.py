@@ -7,7 +7,7 @@ from ..parallel.plan import Plan, plan
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import build_job, length_inputs, ranks_input, scope_input, size_inputs
+from .widgets import build_job, length_inputs, ranks_input, scope_input, size_inputs, tuning_input
 
 
 class VideoPlan(io.ComfyNode):
@@ -39,6 +39,7 @@ class VideoPlan(io.ComfyNode):
                 ),
                 ranks_input(),
                 scope_input(),
+                tuning_input(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="The video's time axis: clips by rank, one frame's scopes, prompts."),
@@ -48,9 +49,17 @@ class VideoPlan(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: ModelChoice, timeline: TimelineText, frame: int, planned_ranks: int, ranks=None, scope=None, **widgets
+        cls,
+        model: ModelChoice,
+        timeline: TimelineText,
+        frame: int,
+        planned_ranks: int,
+        ranks=None,
+        scope=None,
+        tuning=None,
+        **widgets,
     ) -> io.NodeOutput:
-        job = build_job(model, timeline, scope, **widgets)
+        job = build_job(model, timeline, scope, tuning, **widgets)
         outline = plan(job, planned_ranks or len(resolve((ranks or RanksChoice()).devices)))
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
@@ -70,7 +79,7 @@ def describe(outline: Plan, frame: int) -> str:
         f"memory a rank: about {_gb(memory.peak)}: weights {_gb(memory.weights)}, and {_gb(memory.denoise)} to denoise, "
         f"or {_gb(memory.decode)} to decode",
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
-        f"messages: {outline.messages_a_call} a step and rank"
+        f"messages: {outline.messages_a_call} a UNet call and rank"
         + ("" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
     ]
     for number, prompt in enumerate(job.prompts):

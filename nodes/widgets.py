@@ -4,9 +4,10 @@ from comfy_api.latest import io
 
 from ..parallel import timeline
 from ..parallel.folder import SCHEDULERS
-from ..parallel.protocol import Job, Prompt, Scope, checked
+from ..parallel.protocol import Job, Prompt, Scope, Tuning, checked
 from .sockets import ModelChoice, Ranks, TimelineText
 from .sockets import Scope as ScopeSocket
+from .sockets import Tuning as TuningSocket
 
 
 def size_inputs() -> list[io.Input]:
@@ -55,6 +56,12 @@ def scope_input() -> io.Input:
     return ScopeSocket.Input("scope", optional=True, tooltip=tip)
 
 
+def tuning_input() -> io.Input:
+    """Return the socket for Speed and Memory."""
+    tip = "From Speed and Memory; left open: what fits the devices, exact."
+    return TuningSocket.Input("tuning", optional=True, tooltip=tip)
+
+
 def seed_input() -> io.Input:
     """Return the seed's widget."""
     tip = "The same seed makes the same video, on any number of ranks."
@@ -62,7 +69,16 @@ def seed_input() -> io.Input:
 
 
 def build_job(
-    model: ModelChoice, told: TimelineText, scope: Scope | None, *, frames: int, fps: float, steps: int, cfg: float, **rest
+    model: ModelChoice,
+    told: TimelineText,
+    scope: Scope | None,
+    tuning: Tuning | None = None,
+    *,
+    frames: int,
+    fps: float,
+    steps: int,
+    cfg: float,
+    **rest,
 ) -> Job:
     """Return the Job of a sampler's inputs; raise JobRefused, which names the timeline's line or the value that is wrong."""
     prompts = timeline.parse(told.text, fps=fps, frames=frames)
@@ -77,6 +93,7 @@ def build_job(
         num_inference_steps=steps,
         guidance_scale=cfg,
         scope=scope or Scope(),
+        tuning=tuning or Tuning(),
         **rest,
     )
 

@@ -19,7 +19,7 @@ from .errors import JobRefused, RankFailed, Stopped
 from .folder import check
 from .pool import Pool, Video
 from .pool.devices import resolve
-from .protocol import Job, Prompt, Scope, Step, checked
+from .protocol import Job, Prompt, Scope, Step, Tuning, checked
 
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
 
@@ -27,7 +27,7 @@ BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's grammar. Its defaults are the Job's."""
     default = {name: field.default for name, field in Job.model_fields.items()}
-    scope = Scope()
+    scope, tuning = Scope(), Tuning()
     parser = argparse.ArgumentParser(prog="python -m parallel", description=__doc__)
     generate = parser.add_subparsers(dest="command", required=True).add_parser(
         "generate", help="make one long video", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -60,6 +60,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--phase-timestep", type=int, default=scope.phase_timestep, help="timesteps above it are early")
     add("--bias-ramp", action="store_true", help="go from early to late evenly instead of at a timestep")
     add("--trained-frames", type=int, help="scale logits by log(keys) / log(this)")
+    add("--branches", default=tuning.branches, help="guidance's two UNet calls: auto, together, or apart (half the memory)")
+    add("--park-skips", default=tuning.park_skips, help="skip tensors wait in host memory: auto, never or always")
+    add("--frames-at-once", type=int, help="frames that a spatial layer works on at once (default: what suits the device)")
+    add("--pixels-at-once", type=int, help="latent pixels that a layer over frames works on at once")
+    add(
+        "--stale-after", type=int, help="after so many exact steps use what other ranks sent before; changes the video a little"
+    )
+    add("--stale-for", type=int, default=tuning.stale_for, help="for how many steps what other ranks sent is used")
+    add("--reuse-every", type=int, default=tuning.reuse_every, help="run deep layers every so many steps; changes the video")
+    add("--compile", action="store_true", help="torch.compile, on GPUs")
     add("--init", help="an image, a video, a folder of images, or latents as .safetensors, to start from")
     add("--denoise", type=float, default=default["denoise"], help="share of the schedule to run on the init")
     add("--output", default="video.mp4", help="an .mp4, .webm or .webp file, or a folder for PNG files")
@@ -88,6 +98,7 @@ def build_job(args: argparse.Namespace) -> Job:
         ramp=args.bias_ramp,
         trained_frames=args.trained_frames,
     )
+    tuning = checked(Tuning, **{name: getattr(args, name) for name in Tuning.model_fields})
     same = (
         "model",
         "parts",
@@ -105,7 +116,7 @@ def build_job(args: argparse.Namespace) -> Job:
         "denoise",
     )
     renamed = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
-    return checked(Job, prompts=prompts, scope=scope, **{name: getattr(args, name) for name in same}, **renamed)
+    return checked(Job, prompts=prompts, scope=scope, tuning=tuning, **{name: getattr(args, name) for name in same}, **renamed)
 
 
 def _read_text(file: str) -> str:

@@ -18,6 +18,7 @@ ALLOWED = {
     "frames": {"errors", "protocol"},
     "movies": {"errors"},
     "plan": {"folder", "maths", "protocol"},
+    "traffic": {"folder", "maths"},
     "maths": set(),
     "comm": {"maths", "errors"},
     "layers": {"maths", "comm"},

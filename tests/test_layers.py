@@ -7,8 +7,10 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
+from parallel import traffic
 from parallel.folder import UNetShape
 from parallel.maths import clips
+from parallel.maths.scope import Span
 from parallel.plan import count_messages
 from tests import builders
 
@@ -110,14 +112,18 @@ def test_anchor_a_patched_unet_equals_the_stock_one(ranks, size, global_frames):
     assert (near - expected).abs().max() > 1e-3, "a narrow scope must differ, or the scope does nothing"
 
 
-def test_norms_cost_no_message_of_their_own(ranks):
+@pytest.mark.parametrize("size, frames", [(2, 8), (3, 11), (4, 30)])
+def test_messages_and_bytes_are_those_of_the_plan(ranks, size, frames):
     """122 of 227 on VideoCrafter2's UNet: one message a convolution with its norm, one an attention, the first with its norm."""
-    x, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, 16)
-    costs = ranks("cost_of_unet", 2, x_BCFHW=x, timestep=1, text_BLD=text, local=2, global_=2)
+    x, text = torch.randn(1, 4, frames, 8, 8), torch.randn(1, 5, 16)
+    costs = ranks("cost_of_unet", size, x_BCFHW=x, timestep=1, text_BLD=text, local=2, global_=2)
     config = builders.unet().config
     expected = count_messages(UNetShape(**{name: config[name] for name in UNetShape.model_fields}))
     assert {messages for messages, _ in costs} == {expected}
-    assert all(sent > 0 for _, sent in costs)
+    shape = UNetShape(**{name: config[name] for name in UNetShape.model_fields})
+    layers = traffic.frame_layers(shape, 8, 8)
+    assert len(layers) == expected
+    assert [sent for _, sent in costs] == traffic.sent_bytes(layers, Span(frames, 2, 2), size, item=4, groups=8)
 
 
 def test_the_counts_for_videocrafter2_are_those_of_its_configuration():
