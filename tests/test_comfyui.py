@@ -23,6 +23,7 @@ NODES = [
     "VideoInfinityLoadVideoModel",
     "VideoInfinityWorkerRanks",
     "VideoInfinityDualScopeAttention",
+    "VideoInfinitySpeedMemory",
     "VideoInfinityPromptTimeline",
     "VideoInfinityClipParallelSampler",
     "VideoInfinityClipParallelDecode",
@@ -139,6 +140,24 @@ def test_the_image_of_96_frames_equals_the_engines_own_for_the_same_job(server, 
     )
     expected = (pools(1).run(job).frames.numpy() * 255).round().astype(int)
     assert np.abs(saved(server, "prompt_timeline").astype(int) - expected).max() <= 1
+
+
+def test_speed_and_memory_leave_the_video_as_it_is(server):
+    prompt = short("prompt_timeline")
+    server.run(prompt)
+    plain = saved(server, "prompt_timeline")
+    widgets = {"branches": "apart", "park_skips": "always", "frames_at_once": 2, "pixels_at_once": 0, "stale_after": 0}
+    widgets |= {"stale_for": 8, "reuse_every": 1, "compile": False}
+    prompt["tuning"] = {"class_type": "VideoInfinitySpeedMemory", "inputs": widgets}
+    for node in prompt.values():
+        if node["class_type"] == "VideoInfinityClipParallelSampler":
+            node["inputs"]["tuning"] = ["tuning", 0]
+    server.run(prompt)
+    tuned = saved(server, "prompt_timeline")
+    assert np.abs(tuned.astype(int) - plain.astype(int)).max() <= 1
+    widgets["reuse_every"] = 2
+    server.run(prompt)
+    assert np.abs(saved(server, "prompt_timeline").astype(int) - plain.astype(int)).max() > 1
 
 
 def test_cancel_ends_the_run_within_a_step_and_the_ranks_stay_warm(server):
