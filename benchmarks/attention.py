@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.claims import Claim, ratio, report, take_turns
 from parallel.comm.group import Group
-from parallel.layers.attention import Biases, attend_scopes
+from parallel.layers.attention import Biases, attend_block
 from parallel.layers.view import View
 from parallel.maths import attention, scope
 from parallel.maths.slices import Slices
@@ -48,9 +48,12 @@ class Clip:
         """Return (F, P, C) as layers/attention.py makes it."""
         out = torch.empty_like(self.q)
         for cut in Slices().over_pixels(PIXELS, 4 * self.k[:, 0].numel() * self.k.element_size()):
-            q_PNFD = self.q[:, cut].unflatten(-1, (HEADS, WIDTH)).permute(1, 2, 0, 3)
-            made = attend_scopes(q_PNFD, self.k[:, cut], self.v[:, cut], self.view, self.biases)
-            out[:, cut] = made.permute(2, 0, 1, 3).flatten(2)
+            for number, block in enumerate(self.view.blocks):
+                start = block.queries.start - self.view.clip.start
+                rows = slice(start, start + len(block.queries))
+                q_PNQD = self.q[rows, cut].unflatten(-1, (HEADS, WIDTH)).permute(1, 2, 0, 3)
+                made = attend_block(number, q_PNQD, self.k[:, cut], self.v[:, cut], self.biases)
+                out[rows, cut] = made.permute(2, 0, 1, 3).flatten(2)
         return out
 
     def dense(self) -> torch.Tensor:

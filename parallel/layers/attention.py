@@ -128,13 +128,18 @@ class Site(nn.Module):
     def forward(self, near_FPC: torch.Tensor, far_k_APC: torch.Tensor, far_v_APC: torch.Tensor) -> torch.Tensor:
         """Return the hidden states of own frames after it, (F, P, C), given the keys and values that other ranks own."""
         seen_FPC = self.norm(near_FPC)
-        q_PNFD = _split(self.attn.to_q(seen_FPC), self.attn.heads)
         k_FPC, v_FPC = self.attn.to_k(seen_FPC), self.attn.to_v(seen_FPC)
         if len(far_k_APC):
             k_FPC, v_FPC = torch.cat([k_FPC, far_k_APC]), torch.cat([v_FPC, far_v_APC])
-        out_PNFD = attend_scopes(q_PNFD, k_FPC, v_FPC, self.view, self.biases)
-        near_FPC = near_FPC + self.attn.to_out[0](out_PNFD.permute(2, 0, 1, 3).flatten(2))
-        return near_FPC if self.feed is None else near_FPC + self.feed(near_FPC)
+        out_FPC = torch.empty_like(near_FPC)
+        for number, block in enumerate(self.view.blocks):  # all of a block at once, while it is in a cache
+            start = block.queries.start - self.view.clip.start
+            cut = slice(start, start + len(block.queries))
+            q_PNQD = _split(self.attn.to_q(seen_FPC[cut]), self.attn.heads)
+            made_PNQD = attend_block(number, q_PNQD, k_FPC, v_FPC, self.biases)
+            some_QPC = near_FPC[cut] + self.attn.to_out[0](made_PNQD.permute(2, 0, 1, 3).flatten(2))
+            out_FPC[cut] = some_QPC if self.feed is None else some_QPC + self.feed(some_QPC)
+        return out_FPC
 
     def project(self, far_APC: torch.Tensor) -> Pair:
         """Return the keys and values of frames that other ranks own."""
@@ -150,15 +155,11 @@ class Site(nn.Module):
         return found
 
 
-def attend_scopes(q_PNFD: torch.Tensor, k_FPC: torch.Tensor, v_FPC: torch.Tensor, view: View, biases: Biases) -> torch.Tensor:
-    """Return the dual-scope attention of own frames, (P, N, F, D); keys and values are own frames followed by arrivals."""
-    out = []
-    for block, places, mask, scale in zip(view.blocks, view.block_places, biases.masks, biases.scales):
-        k, v = (_split(x.index_select(0, places), q_PNFD.shape[1]) for x in (k_FPC, v_FPC))
-        start = block.queries.start - view.clip.start
-        q = q_PNFD[:, :, start : start + len(block.queries)]
-        out.append(attention.attend(q, k, v, None if mask is None else mask.to(q.dtype), scale))
-    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+def attend_block(number: int, q_PNQD: torch.Tensor, k_FPC: torch.Tensor, v_FPC: torch.Tensor, biases: Biases) -> torch.Tensor:
+    """Return the dual-scope attention of one block's queries, (P, N, Q, D); keys and values are own frames, then arrivals."""
+    places, mask = biases.view.block_places[number], biases.masks[number]
+    k, v = (_split(x.index_select(0, places), q_PNQD.shape[1]) for x in (k_FPC, v_FPC))
+    return attention.attend(q_PNQD, k, v, None if mask is None else mask.to(q_PNQD.dtype), biases.scales[number])
 
 
 def _split(x_FPC: torch.Tensor, heads: int) -> torch.Tensor:
