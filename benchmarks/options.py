@@ -6,6 +6,7 @@ seconds of denoising, bytes sent, and how far pixels are from the exact ones. Be
 
 import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.claims import report
@@ -47,7 +48,7 @@ def main() -> int:
             "MB sent a rank": statistics.mean(rank.sent_bytes for video in made for rank in video.ranks) / 1e6,
             "mean difference of pixels, 0 to 255": 255 * statistics.mean(apart),
         }
-    others = [float((a.frames - b.frames).abs().mean()) for a, b in zip(exact, exact[1:])]
+    others = [float((a.frames - b.frames).abs().mean()) for a, b in pairwise(exact)]
     rows["another seed, exact"] = {"mean difference of pixels, 0 to 255": 255 * statistics.mean(others)}
     for way, row in rows.items():
         print(f"{way}: " + ", ".join(f"{name} {value:.3g}" for name, value in row.items()), flush=True)
