@@ -5,7 +5,7 @@ RUN := $(ENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test check model model-quality clean
+.PHONY: help demo test check bench model model-quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,9 @@ check: $(ENV)/installed ## format, lint and types
 	@$(ENV)/bin/ruff format --check .
 	@$(ENV)/bin/ruff check .
 	@$(ENV)/bin/mypy
+
+bench: $(ENV)/installed ## measure speed and memory, into bench/ (fifteen minutes on two cores)
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 
 model: $(ENV)/installed ## train the bundled model again, into build/ (about two hours on two cores)
 	@$(RUN) -m scripts.train_moving_shapes --out build/moving-shapes/model

@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 
+from benchmarks import plots
 from benchmarks.claims import FOLDER
 
-CLAIMS = (
+NAMES = (
     "efficiency",
     "one_rank",
     "flat",
@@ -15,24 +16,25 @@ CLAIMS = (
     "memory",
     "start",
     "hand_over",
-    "reuse",
+    "options",
     "scaling",
     "compare",
 )
 
 
 def main() -> int:
-    for name in CLAIMS:
+    for name in NAMES:
         print(f"-- {name}", flush=True)
         ended = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"])
         if ended.returncode:
             print(f"{name} failed: see above", flush=True)
             return 1
     summary = {}
-    for name in CLAIMS:
+    for name in NAMES:
         for claim, result in json.loads((FOLDER / f"{name}.json").read_text())["claims"].items():
             summary[claim] = {key: result[key] for key in ("value", "target", "holds")}
     (FOLDER / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    plots.main()
     print(f"{sum(result['holds'] for result in summary.values())} of {len(summary)} claims hold: {FOLDER}/summary.json")
     return 0
 
