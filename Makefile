@@ -27,7 +27,7 @@ check: $(ENV)/installed ## format, lint and types
 	@$(ENV)/bin/ruff check .
 	@$(ENV)/bin/mypy
 
-bench: $(ENV)/installed ## measure speed and memory, into bench/ (fifteen minutes on two cores)
+bench: $(ENV)/installed ## measure speed and memory, into bench/ (about twenty minutes on two cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 
 model: $(ENV)/installed ## train the bundled model again, into build/ (about two hours on two cores)

@@ -88,7 +88,7 @@ def profile() -> None:
         axis.barh(list(profiles), widths, left=list(left.values()), label=part)
         left = {way: left[way] + width for way, width in zip(profiles, widths)}
     axis.set(xlabel="seconds of a UNet call, standard bench, 2 ranks")
-    axis.legend(fontsize=7, loc="lower right")
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, "profile")
 
 
