@@ -4,20 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+from benchmarks.__main__ import NAMES
+
 BENCH, DOCS = Path("bench"), Path("docs")
 PICTURES = ("profile", "compare", "scaling", "model_check", "attention")
-NAMES = [
-    "efficiency",
-    "one_rank",
-    "flat",
-    "attention",
-    "exchanges",
-    "memory",
-    "start",
-    "hand_over",
-    "scaling",
-    "compare",
-]  # in the order of the table
 
 
 def read(name: str) -> dict:
