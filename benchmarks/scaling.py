@@ -1,7 +1,7 @@
 """Rank counts that this machine does not have: `python -m benchmarks.scaling`
 
 Measures this machine's constants (seconds a frame and a call from two lengths on one rank; the loopback's latency and bandwidth
-from two message sizes), predicts UNet calls of other lengths and sizes on 1 and 2 ranks, and compares them with real ones. Then
+from two message sizes), predicts UNet calls of other lengths at the same sizes on 1 and 2 ranks, and compares them with real ones. Then
 lets the same model say what VideoCrafter2 takes on 1 to 512 GPUs.
 """
 
