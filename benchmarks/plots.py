@@ -17,36 +17,45 @@ def read(name: str) -> dict:
 
 
 def scaling() -> None:
-    """Seconds a step against ranks, one picture for each length, a line for each link."""
+    """Seconds a step against ranks, one picture for each length, a line for each link; dashed where branches take turns."""
     data = read("scaling")
-    lengths = list(next(iter(data["steps"].values())))
-    figure, axes = plt.subplots(1, len(lengths), figsize=(4.2 * len(lengths), 3.8), constrained_layout=True)
-    for axis, frames in zip(axes, lengths):
-        for link, by_length in data["steps"].items():
-            ranks, seconds = zip(*((int(r), s) for r, s in by_length[frames].items()))
-            axis.plot(ranks, seconds, marker="o", markersize=3, label=link)
+    figure, axes = plt.subplots(1, len(data["compute"]), figsize=(4.4 * len(data["compute"]), 4), constrained_layout=True)
+    for axis, (frames, compute) in zip(axes, data["compute"].items()):
+        ranks = [int(count) for count in compute]
+        axis.plot(ranks, list(compute.values()), color="0.6", linewidth=5, alpha=0.5, label="compute alone")
+        for number, link in enumerate(data["steps"]):
+            axis.plot(ranks, list(data["steps"][link][frames].values()), f"C{number}o-", markersize=3, label=link)
+            axis.plot(ranks, list(data["turns"][link][frames].values()), f"C{number}--", linewidth=1)
         if int(frames) == data["paper"]["frames"]:
             point = data["paper"]
-            axis.plot(point["ranks"], point["seconds a step"], "k*", markersize=12, label="the paper, 2,300 frames on 8")
+            label = f"the paper, on {point['ranks']} GPUs: {point['seconds a step']:.1f} s"
+            axis.plot(point["ranks"], point["seconds a step"], "k*", markersize=12, label=label)
         axis.set(xscale="log", yscale="log", xlabel="ranks", ylabel="seconds a step", title=f"{int(frames):,} frames")
-        axis.legend(fontsize=7)
-    figure.suptitle("VideoCrafter2, 512x320, by the cost model")
+        axis.set_xticks(ranks, [str(count) for count in ranks], fontsize=7)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, loc="lower left")
+    figure.suptitle(
+        "VideoCrafter2 at 512x320, by the cost model. Dashed: guidance's branches take turns, so that frames travel meanwhile"
+    )
     save(figure, "scaling")
 
 
 def model_check() -> None:
     """What the cost model says of calls that were measured."""
     rows = read("scaling")["rows"]
-    figure, axis = plt.subplots(figsize=(4.4, 4), constrained_layout=True)
-    for ranks, mark in ((1, "o"), (2, "^")):
-        some = [row for row in rows if row["ranks"] == ranks]
-        said, true = [row["predicted"] for row in some], [row["measured"] for row in some]
-        axis.plot(true, said, mark, label=f"{ranks} rank{'s' * (ranks > 1)}")
-    most = max(row["measured"] for row in rows) * 1.1
-    axis.plot([0, most], [0, most], "k-", linewidth=0.8)
-    axis.fill_between([0, most], [0, 0.85 * most], [0, 1.15 * most], alpha=0.15, label="within 15 %")
-    axis.set(xlabel="measured seconds a call", ylabel="predicted", title="The cost model against this machine")
-    axis.legend()
+    figure, axis = plt.subplots(figsize=(4.8, 4.4), constrained_layout=True)
+    ends = [0.8 * min(row["measured"] for row in rows), 1.25 * max(row["measured"] for row in rows)]
+    axis.fill_between(ends, [0.85 * end for end in ends], [1.15 * end for end in ends], alpha=0.15, label="within 15 %")
+    axis.plot(ends, ends, "k-", linewidth=0.8)
+    for kind in sorted({(row["ranks"], row["latent"]) for row in rows}):
+        some = [row for row in rows if (row["ranks"], row["latent"]) == kind]
+        true, said = ([row[key] for row in some] for key in ("measured", "predicted"))
+        label = f"{kind[0]} rank{'s' * (kind[0] > 1)}, {kind[1]}x{kind[1]} latents"
+        axis.plot(true, said, "o" if kind[0] == 1 else "^", label=label)
+    axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured seconds a call", ylabel="predicted")
+    axis.set_title("The cost model against this machine")
+    axis.legend(fontsize=8)
     save(figure, "model_check")
 
 
@@ -92,6 +101,25 @@ def profile() -> None:
     save(figure, "profile")
 
 
+def overview() -> None:
+    """How far each claim is from its target, as a share of it: to the left of 1 it holds."""
+    shares, colours = {}, []
+    for file in sorted(FOLDER.glob("*.json")):
+        for name, claim in json.loads(file.read_text()).get("claims", {}).items():
+            sign, bound = claim["target"].split()[:2]
+            over = claim["value"] / float(bound)
+            shares[f"{name} ({claim['value']:.3g}, target {sign} {bound})"] = over if sign == "<=" else 1 / over
+            colours.append("C2" if claim["holds"] else "C3")
+    if not shares:
+        return
+    figure, axis = plt.subplots(figsize=(8, 0.6 + 0.28 * len(shares)), constrained_layout=True)
+    axis.barh(list(shares), list(shares.values()), color=colours)
+    axis.axvline(1, color="k", linewidth=0.8)
+    axis.invert_yaxis()
+    axis.set(xlabel="share of the target; red: missed", title="All claims")
+    save(figure, "overview")
+
+
 def save(figure: plt.Figure, name: str) -> None:
     """Leave a picture in bench/."""
     figure.savefig(FOLDER / f"{name}.png", dpi=80)
@@ -103,6 +131,7 @@ def main() -> int:
     for draw, name in needs.items():
         if Path(FOLDER / f"{name}.json").exists():
             draw()
+    overview()
     return 0
 
 

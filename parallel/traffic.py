@@ -1,5 +1,6 @@
 """What a UNet call sends: exact bytes by rank, from the plan alone, and the closed formula that they follow."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from .folder import UNetShape
@@ -11,11 +12,12 @@ INNER_HEADS = 8  # of diffusers' first temporal transformer, whatever the rest h
 
 @dataclass(frozen=True)
 class FrameLayer:
-    """A layer that exchanges frames: how many numbers a frame sends, and whether moments travel along."""
+    """A layer that exchanges frames: how many numbers a frame sends, whether moments travel along, and what a taker then does."""
 
     kind: str  # "convolution" or "attention"
     numbers: int
     with_moments: bool
+    flop: int = 0  # to make keys and values of one frame that came
 
 
 def frame_layers(shape: UNetShape, height: int, width: int) -> list[FrameLayer]:
@@ -23,24 +25,26 @@ def frame_layers(shape: UNetShape, height: int, width: int) -> list[FrameLayer]:
     levels = range(len(shape.block_out_channels))
     pixels = [-(-height // 2**level) * -(-width // 2**level) for level in levels]
     channels, depth = shape.block_out_channels, shape.layers_per_block
-    first = channels[0] * pixels[0]
-    found = _attentions(first, INNER_HEADS * shape.attention_head_dim * pixels[0])
+    found = _attentions(channels[0], INNER_HEADS * shape.attention_head_dim, pixels[0])
     for level in levels:
         up = shape.up_block_types[len(levels) - 1 - level]
         for kind, layers in ((shape.down_block_types[level], depth), (up, depth + 1)):
-            numbers = channels[level] * pixels[level]
-            attends = kind.startswith("CrossAttn")
-            found += (_convolutions(numbers) + (_attentions(numbers, numbers) if attends else [])) * layers
-    middle = channels[-1] * pixels[-1]
-    return found + 2 * _convolutions(middle) + _attentions(middle, middle)
+            size, attends = (channels[level], pixels[level]), kind.startswith("CrossAttn")
+            found += (_convolutions(*size) + (_attentions(channels[level], *size) if attends else [])) * layers
+    middle = channels[-1], pixels[-1]
+    return found + 2 * _convolutions(*middle) + _attentions(channels[-1], *middle)
 
 
-def _convolutions(numbers: int) -> list[FrameLayer]:
-    return [FrameLayer("convolution", numbers, True)] * 4
+def _convolutions(width: int, pixels: int) -> list[FrameLayer]:
+    return [FrameLayer("convolution", width * pixels, True)] * 4
 
 
-def _attentions(raw: int, hidden: int) -> list[FrameLayer]:
-    return [FrameLayer("attention", raw, True), FrameLayer("attention", hidden, False)]
+def _attentions(raw: int, hidden: int, pixels: int) -> list[FrameLayer]:
+    keys_values, entry = 4 * hidden * hidden * pixels, 2 * raw * hidden * pixels
+    return [
+        FrameLayer("attention", raw * pixels, True, entry + keys_values),
+        FrameLayer("attention", hidden * pixels, False, keys_values),
+    ]
 
 
 def sent_bytes(
@@ -61,10 +65,12 @@ def sent_bytes(
 
 def _sent_frames(cut: tuple[range, ...], wanted: list[tuple[int, ...]]) -> list[int]:
     """Return how many frames each rank sends, all takers together."""
-    return [
-        sum(frame in clip for taker, frames in enumerate(wanted) if taker != rank for frame in set(frames))
-        for rank, clip in enumerate(cut)
-    ]
+    starts, sent = [clip.start for clip in cut], [0] * len(cut)
+    for taker, frames in enumerate(wanted):
+        for frame in set(frames):
+            owner = bisect_right(starts, frame) - 1
+            sent[owner] += owner != taker
+    return sent
 
 
 def formula_bytes(layers: list[FrameLayer], span: scope.Span, ranks: int, *, item: int, branches: int = 1) -> float:
