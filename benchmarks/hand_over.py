@@ -32,7 +32,8 @@ def hand_over(group: Group, handle: BlockHandle) -> tuple[float, float]:
     torch.distributed.barrier()
     began = time.monotonic()
     for start in range(0, len(clip), DECODED_AT_ONCE):
-        write(images[: len(clip) - start], out_FHWC, start)
+        places = range(start, min(start + len(images), len(clip)))
+        write(images[: len(places)], out_FHWC, places)
     return began, time.monotonic()
 
 

@@ -9,7 +9,9 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
+from comfy_execution.utils import get_executing_context
 from PIL import Image
+from server import PromptServer
 
 from ..parallel.errors import JobRefused, Stopped
 from ..parallel.plan import plan
@@ -75,7 +77,7 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
     progress = Progress(job)
     warm.enlist(plan(job, len(devices)).memory.peak)
     try:
-        video = warm.pool.run(job, init=init, on_step=progress, should_stop=progress.is_cancelled)
+        video = warm.pool.run(job, init=init, on_step=progress, on_restart=tell, should_stop=progress.is_cancelled)
         if not progress.cancelled:
             return video
     except Stopped:
@@ -118,6 +120,13 @@ class Progress:
             self.bar.update_absolute(int(1000 * min(self.ranks.values())), preview=preview)
         except comfy.model_management.InterruptProcessingException:
             self.cancelled = True  # the bar reads Cancel, and forgets it: the ranks are to end the step first
+
+
+def tell(text: str) -> None:
+    """Write a line on the node that runs."""
+    context = get_executing_context()
+    if context is not None and PromptServer.instance is not None:
+        PromptServer.instance.send_progress_text(text, context.node_id)
 
 
 def strip(latents_CTHW: torch.Tensor) -> Image.Image:

@@ -3,8 +3,9 @@
 VideoInfinityError
 |-- JobRefused       wrong input, found before any rank works; also a ValueError
 |-- Stopped          the caller asked to stop, and all ranks did
-`-- RankFailed       a rank ended a job or itself; carries the rank and its traceback
-    `-- PeerLost     a rank could not reach another one: a consequence, never the cause
+|-- RankFailed       a rank failed; carries the rank and its traceback
+|   `-- RankLost     it is gone, stuck, or its device is: the others can go on without it
+`-- PeerLost         on a rank: another one is out of reach; a consequence, never the cause
 """
 
 
@@ -21,15 +22,16 @@ class Stopped(VideoInfinityError):
 
 
 class RankFailed(VideoInfinityError):
-    """A rank failed. `rank` is the one that failed first, `traceback` is its own, as text."""
+    """A rank failed. `rank` is the one that failed first, None if nobody knows; `traceback` is its own, as text."""
 
-    def __init__(self, message: str, *, rank: int, traceback: str = ""):
+    def __init__(self, message: str, *, rank: int | None, traceback: str = ""):
         super().__init__(message)
         self.rank = rank
         self.traceback = traceback
 
-    def __str__(self) -> str:
-        return "\n".join(part for part in (super().__str__(), self.traceback) if part)
+
+class RankLost(RankFailed):
+    """A rank is gone or stuck, or its device is. What it did not finish, others can."""
 
 
 class PeerLost(VideoInfinityError):

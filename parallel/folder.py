@@ -1,11 +1,13 @@
 """What a model folder holds, read from its JSON alone: nothing is imported, unpickled or loaded."""
 
-import json
 import re
 from pathlib import Path
 
+from pydantic import Field
+
 from .errors import JobRefused
 from .protocol import Frozen, Job, checked
+from .safety import check_links, read_config, weight_count
 
 FAMILIES = ("UNet3DConditionModel",)
 PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
@@ -50,36 +52,46 @@ class ModelFolder(Frozen):
     tokenizer: Path
     scheduler: Path
     scheduler_class: str
+    solver_order: int = Field(ge=1, le=3)
     unet_shape: UNetShape
     vae_channels: int  # of its layers at full size
     latent_channels: int
     scale: int  # pixels of a frame for one latent pixel
     fps_cond: bool
 
+    def history(self, scheduler: str) -> int:
+        """Return how many tensors of the latents' size a scheduler, by the job's name for it, remembers between steps."""
+        kind = SCHEDULERS.get(scheduler, self.scheduler_class)
+        return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
+
 
 def inspect(model: str, parts: str | None = None) -> ModelFolder:
-    """Return what a model folder holds, with `parts` for what it lacks; raise JobRefused if it can't be run."""
+    """Return what a model folder holds, with `parts` for what it lacks; raise JobRefused if it can't be run, or is not safe."""
     root = Path(model)
     if not root.is_dir():
         raise JobRefused(f"model folder {model} does not exist: give a folder in diffusers format")
     unet = root / "unet" if (root / "unet").is_dir() else root
-    config = _config(unet, "config.json", root)
+    config = read_config(unet / "config.json")
     family = config.get("_class_name")
     if family not in FAMILIES:
         raise JobRefused(f"model folder {model} holds a {family}: this version runs {', '.join(FAMILIES)}")
-    _check_weights(unet)
     places = {part: _find(part, root, parts) for part in PARTS}
-    for part in ("vae", "text_encoder"):
-        _check_weights(places[part])
-    vae = _config(places["vae"], "config.json", places["vae"])
-    text_encoder = _config(places["text_encoder"], "config.json", places["text_encoder"])
+    for place in (unet, *places.values()):
+        check_links(root if place.is_relative_to(root) else Path(str(parts)), place)
+    for place in (unet, places["vae"], places["text_encoder"]):
+        _check_weights(place)
+    vae, text_encoder = (read_config(places[part] / "config.json") for part in ("vae", "text_encoder"))
+    scheduler = read_config(places["scheduler"] / "scheduler_config.json")
+    read_config(places["tokenizer"] / "tokenizer_config.json")
     _check_fit(config, vae, text_encoder, places)
     widths = vae.get("block_out_channels", [128] * 4)
-    return ModelFolder(
+    return checked(
+        ModelFolder,
         family=family,
         unet=unet,
         **places,
-        scheduler_class=str(_config(places["scheduler"], "scheduler_config.json", root).get("_class_name")),
+        scheduler_class=str(scheduler.get("_class_name")),
+        solver_order=scheduler.get("solver_order", 2),
         unet_shape=_shape(config, unet),
         vae_channels=widths[0],
         latent_channels=int(config.get("in_channels", 4)),
@@ -108,18 +120,6 @@ def _find(part: str, root: Path, parts: str | None) -> Path:
         if place.is_dir():
             return place
     raise JobRefused(f"model folder {root} has no {part}: give a second folder that has one as `parts`")
-
-
-def _config(folder: Path, name: str, root: Path) -> dict:
-    try:
-        config = json.loads((folder / name).read_text())
-    except FileNotFoundError:
-        raise JobRefused(f"{root} is not a diffusers model folder: {folder / name} is missing") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise JobRefused(f"{folder / name} is not valid JSON ({error}): get the folder again") from None
-    if not isinstance(config, dict):
-        raise JobRefused(f"{folder / name} is not a model configuration: get the folder again")
-    return config
 
 
 def _shape(config: dict, unet: Path) -> UNetShape:
@@ -167,7 +167,10 @@ def check_complete(part: Path, missing: list[str], left_over: list[str]) -> None
 
 
 def _check_weights(folder: Path) -> None:
-    if weight_files(folder):
+    files = weight_files(folder)
+    for file in files:
+        weight_count(file)
+    if files:
         return
     if any(file.suffix in PICKLES for file in folder.iterdir()):
         raise JobRefused(f"{folder} has only pickled weights, which can run code: convert them to safetensors")

@@ -2,14 +2,46 @@
 
 import mmap
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
 from .errors import JobRefused
 from .protocol import BlockHandle, BlockType
 
-DTYPES = {"float32": torch.float32, "uint8": torch.uint8}
+DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int64": torch.int64}
+
+
+def check_room(shapes: Iterable[tuple[int, ...]]) -> None:
+    """Raise JobRefused unless there is memory for blocks of float32: they are only filled as the video grows."""
+    wanted, free = sum(4 * torch.Size(shape).numel() for shape in shapes), free_bytes()
+    if wanted > free:
+        raise JobRefused(
+            f"the video wants {wanted / 2**30:.1f} GiB of shared memory, {free / 2**30:.1f} GiB are free: "
+            "ask for fewer or smaller frames, or free memory"
+        )
+
+
+def free_bytes() -> int:
+    """Return how much memory blocks may take: what this machine has free, and a container may still use.
+
+    Elsewhere than on Linux, where they are files, what the temporary folder has free.
+    """
+    memory = Path("/proc/meminfo")
+    if not hasattr(os, "memfd_create") or not memory.exists():
+        return shutil.disk_usage(tempfile.gettempdir()).free
+    sizes = dict(line.split(":") for line in memory.read_text().splitlines())
+    free = int(sizes["MemAvailable"].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines()).get("inactive_file", "0")
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used) + int(cached))
 
 
 class Block:

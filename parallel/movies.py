@@ -1,10 +1,7 @@
 """Video files in and out, with PyAV and Pillow. A file appears whole or not at all."""
 
 import itertools
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from .errors import JobRefused
+from .whole import whole
 
 CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")  # Pillow's; FFmpeg can't read an animated .webp
@@ -65,19 +63,6 @@ def write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
             first.save(part, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=90)
         else:
             _write_stream(frames_THWC, part, fps)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a place to write to, a file or a folder, that becomes `path` only when all is written, and is removed otherwise."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
-        yield part
-        part.replace(path)  # an empty folder of that name, too
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        part.unlink(missing_ok=True)
 
 
 def _write_stream(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:

@@ -1,9 +1,10 @@
 """What travels between the host and its ranks: frozen, validated once, to and from JSON; never a pickle."""
 
+import unicodedata
 from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from .errors import JobRefused
 
@@ -13,7 +14,8 @@ Offload = Literal["none", "parts"]
 Branches = Literal["auto", "together", "apart"]
 Parking = Literal["auto", "never", "always"]
 Phase = Literal["load", "encode", "denoise", "decode"]
-BlockType = Literal["float32", "uint8"]
+BlockType = Literal["float32", "uint8", "int64"]
+Fault = Literal["peer", "memory", "device", "crash"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Frozen_T = TypeVar("Frozen_T", bound="Frozen")
 
@@ -21,17 +23,30 @@ MAX_FRAMES = 1_000_000
 MAX_FPS = 240
 DECODED_AT_ONCE = 8  # frames that a rank decodes at once: what the decoder does, and what a plan reckons with
 MAX_TEXT = 10_000  # characters of one prompt
+SLOTS = 2  # of a snapshot: one is whole while the other is written
+MARK_ROWS = SLOTS + 1
 
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+def _printable(text: str) -> str:
+    """Refuse control characters: they say nothing to a model, and could rewrite a terminal's or a log's lines."""
+    odd = next((letter for letter in text if not letter.isprintable() and unicodedata.category(letter) in ("Cc", "Cs")), None)
+    if odd is not None and odd not in "\t\n\r":
+        raise ValueError(f"text: wanted no control characters, got {odd!r}: remove it")
+    return text
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_printable)]
+
+
 class Prompt(Frozen):
     """A prompt that is heard from a frame on, until the next one."""
 
     frame: int = Field(ge=0, lt=MAX_FRAMES)
-    text: str = Field(max_length=MAX_TEXT)
+    text: Text
 
 
 class Scope(Frozen):
@@ -70,7 +85,7 @@ class Job(Frozen):
     offload: Offload = Field("none", description="`parts`: what a phase does not use waits in host memory")
     prompts: tuple[Prompt, ...] = Field(min_length=1, max_length=10_000)
     fade: int = Field(0, ge=0, le=MAX_FRAMES, description="frames over which a prompt takes over from the one before")
-    negative: str = Field("", max_length=MAX_TEXT)
+    negative: Text = ""
     frames: int = Field(ge=1, le=MAX_FRAMES)
     height: int = Field(ge=8, le=8192)
     width: int = Field(ge=8, le=8192)
@@ -132,6 +147,9 @@ class Work(Frozen):
     frames: BlockHandle | None = None
     init: BlockHandle | None = None
     init_is_latents: bool = False
+    planes: BlockHandle | None = None
+    marks: BlockHandle | None = None
+    resume: int = Field(0, ge=0, description="steps that a snapshot holds already")
 
 
 class Stop(Frozen):
@@ -192,12 +210,12 @@ class Done(Frozen):
 
 
 class Failed(Frozen):
-    """Rank to host: I crashed. `consequence` when another rank's loss was the reason."""
+    """Rank to host: I crashed. With the fault `peer` another rank's loss was the reason."""
 
     kind: Literal["failed"] = "failed"
     number: int
     rank: int
-    consequence: bool
+    fault: Fault
     message: str
     traceback: str
 

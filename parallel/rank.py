@@ -12,6 +12,7 @@ from .errors import Stopped
 from .protocol import Done, Phase, RankReport, Ready, Start, Step, Stop, Work
 from .sampler.generate import Blocks, generate
 from .sampler.load import Model, load
+from .snapshot import Snapshot
 
 
 def meet(start: Start) -> Group:
@@ -55,7 +56,10 @@ class Rank:
         report("load", 0, 1)
         model = self._load(work)
         pictures, init = (None if handle is None else frames.attach(handle) for handle in (work.frames, work.init))
-        blocks = Blocks(frames.attach(work.latents), pictures, init, work.init_is_latents)
+        kept = None
+        if work.planes is not None and work.marks is not None:
+            kept = Snapshot(frames.attach(work.planes), frames.attach(work.marks))
+        blocks = Blocks(frames.attach(work.latents), pictures, init, work.init_is_latents, kept, work.resume)
         try:
             generate(model, work.job, blocks, self.group, report=report, stopping=self._stopping)
         except Stopped:

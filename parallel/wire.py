@@ -2,7 +2,7 @@
 
 import socket
 from contextlib import suppress
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 
 from .protocol import Frozen, Message, from_bytes, to_bytes
 
@@ -10,19 +10,29 @@ HOST = "127.0.0.1"
 MAX_MESSAGE = 64 * 2**20  # bytes; a longer one ends the connection
 
 
-def listen(key: bytes, backlog: int) -> Listener:
-    """Return a listener on a free loopback port; `accept` lets in only who knows the key."""
-    return Listener((HOST, 0), backlog=backlog, authkey=key)
-
-
 def connect(port: int, key: bytes) -> Connection:
-    """Return a channel to the host's listener; raise AuthenticationError if the keys differ."""
+    """Return a channel to the host; raise AuthenticationError if the keys differ."""
     return Client((HOST, port), authkey=key)
 
 
-def knock(listener: Listener) -> None:
-    """Wake whoever waits on a listener, as a stranger who says nothing."""
-    with suppress(OSError), socket.create_connection((HOST, listener.address[1]), timeout=1):
+def greet(caller: socket.socket, key: bytes) -> Connection:
+    """Return a channel to a caller who knows the key, and to whom it is proven that we do.
+
+    Raises AuthenticationError, EOFError or OSError if not. The socket stays the caller's to close.
+    """
+    channel = Connection(caller.dup().detach())
+    try:
+        deliver_challenge(channel, key)
+        answer_challenge(channel, key)
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def knock(port: int) -> None:
+    """Wake whoever waits for callers, as a stranger who says nothing."""
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         pass
 
 
@@ -32,5 +42,5 @@ def send(channel: Connection, message: Frozen) -> None:
 
 
 def receive(channel: Connection) -> Message:
-    """Return the next message; raise EOFError or OSError if the other side is gone."""
+    """Return the next message; raise EOFError or OSError if the other side is gone, ValidationError if it is garbage."""
     return from_bytes(channel.recv_bytes(MAX_MESSAGE))

@@ -7,7 +7,7 @@ import threading
 import traceback
 
 from . import wire
-from .errors import PeerLost
+from .faults import explain
 from .protocol import Failed, Hello, Start
 
 
@@ -43,13 +43,9 @@ def main() -> None:
     except EOFError:
         pass  # the host closed the channel
     except Exception as error:
-        failed = Failed(
-            number=rank.number if rank else 0,
-            rank=start.rank,
-            consequence=isinstance(error, PeerLost),
-            message=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exc(),
-        )
+        fault, said = explain(error)
+        number = rank.number if rank else 0
+        failed = Failed(number=number, rank=start.rank, fault=fault, message=said, traceback=traceback.format_exc())
         wire.send(channel, failed)
     os._exit(1)  # no clean-up: after a fault, leaving the group may wait for ever on a peer that is gone
 

@@ -18,7 +18,7 @@ if __name__ == "__main__":
     sys.path[0] = sys.argv.pop(1)
     sys.meta_path.append(Finder())
     importlib.import_module("comfy.options").enable_args_parsing()
-    for name in ("comfy.model_management", "comfy.model_patcher", "comfy.utils", "comfy_api.latest", "folder_paths"):
+    for name in ("comfy.model_management", "comfy.model_patcher", "comfy.utils", "comfy_api.latest", "folder_paths", "server"):
         importlib.import_module(name)
     before, began = set(sys.modules), time.perf_counter()
     spec = importlib.util.spec_from_file_location(str(root).replace(".", "_x_"), root / "__init__.py")

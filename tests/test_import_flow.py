@@ -8,26 +8,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-VOCABULARY = {"errors", "protocol", "folder", "timeline", "wire", "frames"}
+VOCABULARY = {"errors", "protocol", "folder", "timeline", "wire", "frames", "snapshot", "snapshot_file"}
 ALLOWED = {
     "errors": set(),
     "protocol": {"errors"},
-    "folder": {"errors", "protocol"},
+    "faults": {"errors", "protocol"},
+    "safety": {"errors"},
+    "folder": {"errors", "protocol", "safety"},
+    "snapshot": {"protocol"},
+    "snapshot_file": {"errors", "folder", "protocol", "snapshot", "whole"},
+    "whole": set(),
     "timeline": {"errors", "protocol"},
     "wire": {"protocol"},
     "frames": {"errors", "protocol"},
-    "movies": {"errors"},
+    "movies": {"errors", "whole"},
     "plan": {"folder", "maths", "protocol"},
     "traffic": {"folder", "maths"},
     "maths": set(),
     "comm": {"maths", "errors"},
     "layers": {"maths", "comm"},
-    "models": {"maths", "comm", "layers", "folder"},
-    "sampler": {"maths", "comm", "layers", "models", "errors", "plan", "protocol", "folder"},
+    "models": {"maths", "comm", "layers", "errors", "folder", "safety"},
+    "sampler": {"maths", "comm", "layers", "models", "errors", "plan", "protocol", "folder", "snapshot"},
     "rank": {"comm", "sampler"} | VOCABULARY,
-    "worker": {"rank"} | VOCABULARY,
+    "worker": {"rank", "faults"} | VOCABULARY,
     "pool": VOCABULARY,
-    "__main__": {"pool", "movies"} | VOCABULARY,
+    "arguments": {"errors", "protocol", "timeline"},
+    "__main__": {"pool", "arguments", "movies", "whole"} | VOCABULARY,
     "__init__": set(),
 }
 FILES = sorted((ROOT / "parallel").rglob("*.py"))

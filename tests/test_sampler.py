@@ -1,6 +1,7 @@
 """The whole sampler on one rank against diffusers' stock pipeline and scheduler classes."""
 
 import json
+import shutil
 import warnings
 
 import pytest
@@ -16,9 +17,10 @@ from parallel.errors import Stopped
 from parallel.layers.attention import Biases
 from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
-from parallel.protocol import Job, Prompt, Scope, checked
+from parallel.protocol import Job, Prompt, Scope, Tuning, checked
 from parallel.sampler import load
 from parallel.sampler.generate import Blocks, generate
+from parallel.snapshot import Snapshot, shapes
 from tests import builders
 
 CPU = torch.device("cpu")
@@ -247,3 +249,43 @@ def test_a_ramp_goes_by_the_whole_schedule_when_denoise_leaves_out_its_beginning
     ramp = Scope(local_bias=(0.0, 9.0), global_bias=(9.0, 0.0), ramp=True)
     run(tiny, scope=ramp, num_inference_steps=10, denoise=0.4, init=torch.zeros(4, 6, 8, 8))
     assert torch.allclose(torch.tensor(seen[1:]), torch.tensor([(6.0, 3.0), (7.0, 2.0), (8.0, 1.0), (9.0, 0.0)]))
+
+
+@pytest.mark.parametrize("kind", ["dpmpp_2m", "uni_pc", "euler", "euler_ancestral", "ddim", "sde"])
+@pytest.mark.parametrize("tuning", [Tuning(), Tuning(reuse_every=4)])
+def test_a_run_that_goes_on_from_a_snapshot_makes_the_same_video(tiny, tmp_path, kind, tuning):
+    """Multistep schedulers too: without what they remember of earlier steps the rest would be another."""
+    folder_ = tiny
+    if kind == "sde":
+        folder_ = shutil.copytree(tiny, tmp_path / "sde")
+        file = folder_ / "scheduler" / "scheduler_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "algorithm_type": "sde-dpmsolver++"}))
+    name = "dpmpp_2m" if kind == "sde" else kind
+    values = {"prompts": (Prompt(frame=0, text="a cat"),), "frames": 4, "height": 16, "width": 16, "num_inference_steps": 7}
+    job = checked(Job, model=str(folder_), scheduler=name, tuning=tuning, **values)
+    inspected = folder.check(job, 1)
+    model = load.load(inspected, torch.float32)
+
+    def blocks(kept: Snapshot, resume: int = 0) -> Blocks:
+        return Blocks(torch.zeros(4, 4, 8, 8), snapshot=kept, resume=resume)
+
+    def empty() -> Snapshot:
+        planes, marks = shapes((4, 4, 8, 8), inspected.history(name))
+        return Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))
+
+    whole, first, kept = blocks(empty()), blocks(empty()), empty()
+    seen: list[int] = []
+    quiet = {"report": lambda phase, step, steps: seen.append(step) if phase == "denoise" else None}
+    generate(model, job, whole, ALONE, **quiet, stopping=lambda: False)
+    assert whole.snapshot.whole() == 7
+    seen.clear()
+    with pytest.raises(Stopped):
+        generate(model, job, first, ALONE, **quiet, stopping=lambda: seen[-1] == 4)
+    step, planes = first.snapshot.copy()
+    assert step == 4
+    kept.put(step, planes)
+    rest = blocks(kept, resume=4)
+    seen.clear()
+    generate(model, job, rest, ALONE, **quiet, stopping=lambda: False)
+    assert seen == [4, 5, 6, 7]
+    assert (rest.latents_CTHW - whole.latents_CTHW).abs().max() < 1e-5

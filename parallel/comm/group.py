@@ -15,6 +15,8 @@ from ..errors import PeerLost
 
 TIMEOUT = timedelta(minutes=10)
 OWN_FAULTS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # the latter from 2.8 on
+# What to do when ranks can't meet.
+CURES = {"nccl": ": start ComfyUI with NCCL_DEBUG=INFO for more words, and try NCCL_P2P_DISABLE=1, or one GPU"}
 
 
 @dataclass
@@ -61,19 +63,23 @@ def open_group(rank: int, size: int, device: torch.device, *, host: str, port: i
         return Group(rank, size, device)
     if host == "127.0.0.1" and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo looks the host name up, which containers often lack
-    store = dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=TIMEOUT))
-    dist.init_process_group(
-        dist.get_default_backend_for_device(device),
-        store=store,
-        rank=rank,
-        world_size=size,
-        timeout=TIMEOUT,
-        device_id=device if device.type == "cuda" else None,
-    )
-    group = Group(rank, size, device, dist.group.WORLD)
-    with group.waiting():
-        dist.all_reduce(torch.ones(1, device=device), group=group.handle)
-    return group
+    backend = dist.get_default_backend_for_device(device)
+    try:
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=TIMEOUT)),
+            rank=rank,
+            world_size=size,
+            timeout=TIMEOUT,
+            device_id=device if device.type == "cuda" else None,
+        )
+        dist.all_reduce(torch.ones(1, device=device))
+    except OWN_FAULTS:
+        raise
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:500]
+        raise PeerLost(f"the ranks could not meet over {backend} ({said}){CURES.get(backend, '')}") from error
+    return Group(rank, size, device, dist.group.WORLD)
 
 
 def close_group(group: Group) -> None:

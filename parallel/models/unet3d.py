@@ -1,7 +1,6 @@
 """`UNet3DConditionModel`: ModelScope, ZeroScope, VideoCrafter2 conversions, and the bundled model."""
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DCondition
 
     Raises what `weights.load` does.
     """
-    loader = partial(UNet3DConditionModel.from_pretrained, torch_dtype=dtype, low_cpu_mem_usage=False)
-    unet = weights.load(loader, folder, may_have=FPS if fps_cond else None)
+    keys = FPS if fps_cond else None
+    unet = weights.load(UNet3DConditionModel, folder, may_have=keys, torch_dtype=dtype, low_cpu_mem_usage=False)
     if fps_cond:
         channels = unet.config.block_out_channels[0]
         unet.fps_embedding = TimestepEmbedding(channels, 4 * channels)

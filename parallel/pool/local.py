@@ -10,34 +10,52 @@ from dataclasses import dataclass
 import torch
 
 from .. import folder
-from ..errors import JobRefused, Stopped
-from ..frames import Block
+from ..errors import JobRefused, RankFailed, RankLost, Stopped
 from ..protocol import Done, Job, RankReport, Ready, Step, Work
+from ..snapshot_file import Keeper, Stored
 from .listen import listen, send
 from .ranks import Ranks
+from .reserve import Reserved, reserve
+from .watch import Patience
 
 log = logging.getLogger(__name__)
 
 
+RESTARTS = 2
+
+
 @dataclass(frozen=True)
 class Video:
-    """A finished video: latents (1, C, T, h, w) and frames (T, H, W, 3) in [0, 1], float32, and what it cost."""
+    """A finished video: latents (1, C, T, h, w) and frames (T, H, W, 3) in [0, 1], float32, and what it cost.
+
+    `start_seconds` counts every start of ranks; `restarts` says how often they were lost.
+    """
 
     latents: torch.Tensor
     frames: torch.Tensor | None
     start_seconds: float
     ranks: tuple[RankReport, ...]
+    restarts: int = 0
 
 
 class Pool:
-    """Ranks that stay warm between jobs. After a fault the next job starts a fresh generation of them."""
+    """Ranks that stay warm between jobs. When one is lost, those left go on; the next job starts all of them afresh."""
 
-    def __init__(self, devices: tuple[str, ...], threads: int | None = None):
+    def __init__(
+        self,
+        devices: tuple[str, ...],
+        threads: int | None = None,
+        *,
+        restarts: int = RESTARTS,
+        patience: Patience | None = None,
+    ):
         """Take one device a rank, as from `devices.resolve`; starts nothing. `threads` is per CPU rank."""
         self.devices = devices
         if threads is None and devices[0] == "cpu":
             threads = max(1, (os.cpu_count() or 1) // len(devices))
         self.threads = threads
+        self.restarts = restarts
+        self.patience = patience or Patience()
         self._ranks: Ranks | None = None
         self._generation = 0
         self._number = 0
@@ -53,19 +71,20 @@ class Pool:
         """The ranks' processes; empty when they are not running."""
         return tuple(process.pid for process in self._ranks.processes) if self._ranks else ()
 
-    def start(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Start the ranks and wait until they have met. Does nothing if all of them run.
+    def start(self, should_stop: Callable[[], bool] = lambda: False, devices: tuple[str, ...] | None = None) -> None:
+        """Start a rank on each device (None: on all of the pool's) and wait until they have met; nothing if they all run.
 
-        Raises RankFailed if one fails or takes longer than 5 minutes, Stopped if the caller asks to stop.
+        Raises RankLost if one dies or takes longer than 5 minutes, RankFailed if one can't, Stopped if the caller asks to stop.
         """
-        if self._ranks is not None and self._ranks.alive():
+        devices = devices or self.devices
+        if self._ranks is not None and self._ranks.alive() and self._ranks.devices == devices:
             return
         self.stop()
         self._generation += 1
-        self._ranks = Ranks(self.devices, self.threads, self._generation)
         with self._all_or_none():
+            self._ranks = Ranks(devices, self.threads, self._generation)
             self._ranks.connect(should_stop)
-            for ready in listen(self._ranks, Ready, number=0, should_stop=should_stop):
+            for ready in listen(self._ranks, Ready, number=0, patience=self.patience, should_stop=should_stop):
                 log.debug("rank %d is ready", ready.rank)
 
     def stop(self) -> None:
@@ -79,45 +98,84 @@ class Pool:
         job: Job,
         *,
         init: torch.Tensor | None = None,
+        stored: Stored | None = None,
+        keeper: Keeper | None = None,
         on_step: Callable[[Step, torch.Tensor], None] = lambda step, latents: None,
+        on_restart: Callable[[str], None] = lambda said: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Video:
         """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1], or latents (C, T, h, w).
 
         With 0 steps the init is only encoded or decoded. `on_step` hears every step of every rank, and sees the latents
-        (C, T, h, w) as they are by then. Raises JobRefused before any rank works, Stopped within one step after
-        `should_stop` returns true (the ranks stay warm), RankFailed if a rank fails (all ranks end).
+        (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left start again from the last
+        one, and `on_restart` hears why. `stored` goes on from a file that a `keeper` wrote. Raises JobRefused before any rank
+        works, Stopped within one step after `should_stop` returns true (the ranks stay warm), RankFailed if a rank fails or
+        too many are lost (all ranks end).
         """
-        shape_CTHW = self._check(job, init)
+        model = folder.check(job, len(self.devices))
+        shape_CTHW = _check(job, model, init, resumed=stored is not None)
         job = job.model_copy(update={name: _absolute(getattr(job, name)) for name in ("model", "parts")})
-        began = time.perf_counter()
-        self.start(should_stop)
-        started = time.perf_counter() - began
         with ExitStack() as stack:
-            latents = stack.enter_context(Block(shape_CTHW, "float32"))
-            frames = stack.enter_context(Block((job.frames, job.height, job.width, 3), "float32")) if job.decode else None
-            lent = None if init is None else stack.enter_context(_lend(init))
-            work = Work(
-                number=self._number + 1,
-                job=job,
-                latents=latents.handle,
-                frames=frames.handle if frames else None,
-                init=lent.handle if lent else None,
-                init_is_latents=init is not None and tuple(init.shape) == shape_CTHW,
-            )
-            done = self._work(work, lambda step: on_step(step, latents.tensor), should_stop)
+            blocks = stack.enter_context(reserve(job, model, shape_CTHW, init))
+            if stored is not None:
+                blocks.kept.put(stored.step, stored.planes)
+            if keeper is not None:
+                stack.callback(keeper.write, blocks.kept)  # what a stop or a fault leaves undone can go on later
+
+            def hear(step: Step) -> None:
+                on_step(step, blocks.latents.tensor)
+                if keeper is not None:
+                    keeper.look(blocks.kept)
+
+            done, started, restarts = self._survive(blocks, hear, on_restart, should_stop)
         if any(message.stopped for message in done):
             raise Stopped("stopped: all ranks ended the job between two steps and stay warm")
         reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
-        return Video(latents.tensor[None], frames.tensor if frames else None, started, reports)
+        frames = blocks.frames.tensor if blocks.frames else None
+        return Video(blocks.latents.tensor[None], frames, started, reports, restarts)
+
+    def _survive(
+        self,
+        blocks: Reserved,
+        on_step: Callable[[Step], None],
+        on_restart: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> tuple[list[Done], float, int]:
+        """Work until the job is done, on the devices that are left; return what ranks said, seconds of starts, restarts."""
+        devices, started, kept = self.devices, 0.0, blocks.kept
+        for restart in range(self.restarts + 1):
+            began = time.perf_counter()
+            try:
+                self.start(should_stop, devices)
+                started += time.perf_counter() - began
+                work = blocks.work.model_copy(update={"resume": kept.whole()})
+                return self._work(work, on_step, should_stop), started, restart
+            except RankLost as lost:
+                log.error("%s\n%s", lost, lost.traceback)
+                if should_stop():
+                    raise Stopped("stopped while a rank was lost: all ranks were ended") from lost
+                if restart == self.restarts:
+                    raise RankFailed(_hopeless(lost, restart), rank=lost.rank, traceback=lost.traceback) from lost
+                devices = _left(devices, lost.rank)
+                said = f"{lost}; going on from step {kept.whole()} on {','.join(devices)}"
+                log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
+                on_restart(said)
+            except RankFailed as failed:
+                log.error("%s\n%s", failed, failed.traceback)
+                raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _work(self, work: Work, on_step: Callable[[Step], None], should_stop: Callable[[], bool]) -> list[Done]:
-        assert self._ranks is not None, "run has started them"
-        self._number = work.number
+        assert self._ranks is not None, "they were started"
+        self._number += 1
+        work = work.model_copy(update={"number": self._number})
         with self._all_or_none():
-            for rank in range(len(self.devices)):
+            for rank in range(len(self._ranks.devices)):
                 send(self._ranks, rank, work)
-            return list(listen(self._ranks, Done, number=work.number, should_stop=should_stop, on_step=on_step))
+            ends = listen(
+                self._ranks, Done, number=work.number, patience=self.patience, should_stop=should_stop, on_step=on_step
+            )
+            return list(ends)
 
     @contextmanager
     def _all_or_none(self) -> Iterator[None]:
@@ -127,31 +185,36 @@ class Pool:
             yield
             undo.pop_all()
 
-    def _check(self, job: Job, init: torch.Tensor | None) -> tuple[int, int, int, int]:
-        """Return the latents' shape, or raise JobRefused."""
-        model = folder.check(job, len(self.devices))
-        shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
-        if init is None:
-            if job.denoise < 1 and job.num_inference_steps:
-                raise JobRefused(f"denoise: {job.denoise:g} needs a video or latents to start from: give an init, or use 1")
-            return shape
-        if job.denoise == 1 and job.num_inference_steps:
-            raise JobRefused("denoise: 1 would leave nothing of the init: use less, such as 0.6")
-        allowed = [(job.frames, job.height, job.width, 3), (1, job.height, job.width, 3), shape]
-        if tuple(init.shape) not in allowed:
-            raise JobRefused(
-                f"init: wanted frames {allowed[0]}, one frame {allowed[1]} or latents {allowed[2]}, got {tuple(init.shape)}"
-            )
+
+def _left(devices: tuple[str, ...], lost: int | None) -> tuple[str, ...]:
+    """Return the devices without that of a lost rank, or all of them if it is the last one, or nobody knows which it was."""
+    if lost is None or len(devices) == 1:
+        return devices
+    return devices[:lost] + devices[lost + 1 :]
+
+
+def _hopeless(lost: RankLost, restarts: int) -> str:
+    times = f"after {restarts} restart{'s' * (restarts != 1)} " if restarts else ""
+    return f"{lost}. Given up {times}(see the log for each fault): run it again, or on other devices"
+
+
+def _check(job: Job, model: folder.ModelFolder, init: torch.Tensor | None, *, resumed: bool) -> tuple[int, int, int, int]:
+    """Return the latents' shape, or raise JobRefused if the init does not suit the job."""
+    shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
+    if init is None:
+        if job.denoise < 1 and job.num_inference_steps and not resumed:
+            raise JobRefused(f"denoise: {job.denoise:g} needs a video or latents to start from: give an init, or use 1")
         return shape
+    if job.denoise == 1 and job.num_inference_steps:
+        raise JobRefused("denoise: 1 would leave nothing of the init: use less, such as 0.6")
+    allowed = [(job.frames, job.height, job.width, 3), (1, job.height, job.width, 3), shape]
+    if tuple(init.shape) not in allowed:
+        raise JobRefused(
+            f"init: wanted frames {allowed[0]}, one frame {allowed[1]} or latents {allowed[2]}, got {tuple(init.shape)}"
+        )
+    return shape
 
 
 def _absolute(folder: str | None) -> str | None:
     """Return a path that means the same to the ranks, which run in another folder."""
     return folder if folder is None else os.path.abspath(folder)
-
-
-def _lend(init: torch.Tensor) -> Block:
-    """Copy an init into a block that the ranks can read."""
-    block = Block(tuple(init.shape), "uint8" if init.dtype == torch.uint8 else "float32")
-    block.tensor.copy_(init)
-    return block

@@ -3,24 +3,24 @@
 import os
 import queue
 import secrets
+import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from pydantic import ValidationError
 from torch.distributed import TCPStore
 
 from .. import wire
-from ..errors import RankFailed, Stopped
-from ..protocol import Hello, Start
+from ..errors import RankLost, Stopped
+from ..protocol import Start
+from .door import Door
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKER = "parallel.worker"
 START_SECONDS = 300  # importing torch and diffusers from a cold disk can take minutes
 # A host that was itself started by torchrun must not hand its own group down.
 DROPPED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -34,12 +34,8 @@ class Ranks:
         self.processes: list[subprocess.Popen] = []
         self.channels: list[Connection] = []
         self._key = secrets.token_bytes(32)
-        self._listener = wire.listen(self._key, backlog=len(devices))
-        # The host owns the rendezvous: port 0 gives a free one without a race.
-        self._store = TCPStore(wire.HOST, 0, is_master=True, wait_for_workers=False) if len(devices) > 1 else None
-        self._hellos: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
-        self._door = threading.Thread(target=self._accept, daemon=True)
-        self._ended = False
+        self._door = Door(self._key, len(devices))
+        self._store = open_store() if len(devices) > 1 else None
         with ExitStack() as undo:
             undo.callback(self.end)
             for rank, device in enumerate(devices):
@@ -53,7 +49,7 @@ class Ranks:
                 "PYTORCH_CUDA_ALLOC_CONF"
             ]  # ComfyUI's choice for its own process; NCCL's buffers want the native one
         process = subprocess.Popen(
-            [sys.executable, "-m", "parallel.worker"],
+            [sys.executable, "-m", WORKER],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -68,7 +64,7 @@ class Ranks:
             threads=threads,
             generation=generation,
             store_port=self._store.port if self._store else 0,
-            channel_port=self._listener.address[1],
+            channel_port=self._door.port,
             key=self._key.hex(),
         )
         assert process.stdin is not None
@@ -76,13 +72,13 @@ class Ranks:
         process.stdin.flush()
 
     def connect(self, should_stop: Callable[[], bool]) -> None:
-        """Wait until every rank has called back; raise RankFailed if one dies first, Stopped if the caller asks."""
-        self._door.start()
+        """Wait until every rank has called back; raise RankLost if one dies first, Stopped if the caller asks."""
+        self._door.open()
         channels: dict[int, Connection] = {}
         deadline = time.monotonic() + START_SECONDS
         while len(channels) < len(self.processes):
             try:
-                rank, channel = self._hellos.get(timeout=0.1)
+                rank, channel = self._door.arrived.get(timeout=0.1)
                 channels[rank] = channel
                 self.channels.append(channel)  # for `end`, should it come first
             except queue.Empty:
@@ -91,32 +87,23 @@ class Ranks:
                 raise Stopped("stopped while the ranks started")
             for rank, process in enumerate(self.processes):
                 if process.poll() is not None and rank not in channels:
-                    raise RankFailed(f"rank {rank} ended while it started, with exit code {process.returncode}", rank=rank)
+                    raise RankLost(f"{self.name(rank)} ended while it started, with exit code {process.returncode}", rank=rank)
             if time.monotonic() > deadline:
                 late = min(set(range(len(self.processes))) - set(channels))
-                raise RankFailed(f"rank {late} did not start within {START_SECONDS} s", rank=late)
+                raise RankLost(f"{self.name(late)} did not start within {START_SECONDS} s", rank=late)
         self.channels = [channels[rank] for rank in range(len(self.processes))]
-
-    def _accept(self) -> None:
-        """Let the ranks in, and nobody else: a stranger on the loopback is dropped, and costs only time."""
-        missing = set(range(len(self.processes)))
-        while missing and not self._ended:
-            channel = None
-            try:
-                channel = self._listener.accept()
-                hello = wire.receive(channel)
-                if not isinstance(hello, Hello) or hello.rank not in missing:
-                    raise AuthenticationError("not a rank that is awaited")
-            except (OSError, EOFError, AuthenticationError, ValidationError):
-                if channel is not None:
-                    channel.close()
-                continue
-            missing.remove(hello.rank)
-            self._hellos.put((hello.rank, channel))
 
     def alive(self) -> bool:
         """Say whether every rank's process runs."""
         return all(process.poll() is None for process in self.processes)
+
+    def is_suspended(self, rank: int) -> bool:
+        """Say whether a rank's process was stopped by a signal, where that can be seen (Linux)."""
+        try:
+            status = Path(f"/proc/{self.processes[rank].pid}/stat").read_text()
+        except OSError:
+            return False
+        return status.rpartition(")")[2].split()[0] in "Tt"
 
     def name(self, rank: int) -> str:
         """Return how errors call a rank."""
@@ -137,16 +124,21 @@ class Ranks:
             process.wait()
             if process.stdin is not None:
                 process.stdin.close()
-        self._ended = True
-        if self._door.is_alive():
-            wire.knock(self._listener)  # closing a listener does not wake who waits on it
-            self._door.join(timeout=1)
-        while not self._hellos.empty():
-            self.channels.append(self._hellos.get()[1])
+        self._door.close()
+        while not self._door.arrived.empty():
+            self.channels.append(self._door.arrived.get()[1])
         for channel in self.channels:
             channel.close()
-        self._listener.close()
         self._store = None
+
+
+def open_store() -> TCPStore:
+    """Return the ranks' rendezvous, which the host owns: on a free port, without a race, and on the loopback alone."""
+    if os.name != "posix":
+        return TCPStore(wire.HOST, 0, is_master=True, wait_for_workers=False)
+    server = socket.create_server((wire.HOST, 0), backlog=128)  # the store's own would listen on every interface
+    port = server.getsockname()[1]
+    return TCPStore(wire.HOST, port, is_master=True, wait_for_workers=False, master_listen_fd=server.detach())
 
 
 def _is_file(stream) -> bool:

@@ -1,6 +1,6 @@
 """Decode: the clip's latents -> its frames, a few at a time, straight into the shared block."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -8,17 +8,18 @@ from ..protocol import DECODED_AT_ONCE
 from .load import Model
 
 
-def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor) -> Iterator[int]:
-    """Write float32 frames in [0, 1] to `out_FHWC`; yield how many are done after each few."""
-    for start in range(0, len(out_FHWC), DECODED_AT_ONCE):
-        part = latents_BCFHW[0, :, start : start + DECODED_AT_ONCE].movedim(1, 0) / model.vae.config.scaling_factor
+def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Write float32 frames in [0, 1] to some places of `out_FHWC`; yield a few places after each few that are done."""
+    for start in range(0, len(places), DECODED_AT_ONCE):
+        some = places[start : start + DECODED_AT_ONCE]
+        part = latents_BCFHW[0, :, list(some)].movedim(1, 0) / model.vae.config.scaling_factor
         with torch.inference_mode():
             images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample
-        write(images, out_FHWC, start)
-        yield start + len(images)
+        write(images, out_FHWC, some)
+        yield some
 
 
-def write(images_FCHW: torch.Tensor, out_FHWC: torch.Tensor, start: int) -> None:
-    """Write what a VAE decoded, in [-1, 1], as frames in [0, 1], from frame `start` on."""
-    for image, frame in zip(images_FCHW, out_FHWC[start:]):  # a frame at a time stays in a cache: three times as fast
-        frame.copy_(torch.add(0.5, image.float(), alpha=0.5).clamp_(0, 1).permute(1, 2, 0))
+def write(images_FCHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> None:
+    """Write what a VAE decoded, in [-1, 1], as frames in [0, 1] to some places."""
+    for image, place in zip(images_FCHW, places, strict=True):  # a frame at a time stays in a cache: three times as fast
+        out_FHWC[place].copy_(torch.add(0.5, image.float(), alpha=0.5).clamp_(0, 1).permute(1, 2, 0))

@@ -23,17 +23,19 @@ def denoise(
     job: Job,
     timesteps: torch.Tensor,
     biases: Biases,
+    begin: int = 0,
 ) -> Iterator[torch.Tensor]:
     """Yield the clip's latents (1, C, F, H, W) after each step; float32 between steps whatever the UNet's type.
 
-    `calls` is what each UNet call of a step hears: guidance's branches in one call, or in two.
+    `calls` is what each UNet call of a step hears: guidance's branches in one call, or in two. A run that goes on after
+    `begin` steps has the scheduler as it was then.
     """
     timesteps_cpu = timesteps.tolist()  # once, so that no step waits for the device
     stochastic, clip, call = is_stochastic(scheduler), biases.view.clip, biases.view.call
-    for index, timestep in enumerate(timesteps):
+    for index, timestep in enumerate(timesteps[begin:], start=begin):
         done = (skipped_steps(job) + index) / max(1, job.num_inference_steps - 1)
         set_biases(biases, job.scope, timesteps_cpu[index], done)
-        set_call(call, job.tuning, index, len(timesteps))
+        set_call(call, job.tuning, index, len(timesteps), begin=begin)
         x = scheduler.scale_model_input(latents_BCFHW, timestep).to(unet.dtype)
         guess = torch.cat(run_calls(call, [partial(call_unet, unet, x, timestep, heard) for heard in calls]))
         if len(guess) == 2:
@@ -71,12 +73,15 @@ def run_calls(call: Call, works: list[Callable[[], torch.Tensor]]) -> list[torch
     return call.turns.run([partial(numbered, branch) for branch in range(len(works))])
 
 
-def set_call(call: Call, tuning: Tuning, index: int, steps: int) -> None:
-    """Say what step `index` (from 0) of a run does: exact, or with stale context; all layers, or the outermost."""
-    exact = steps if tuning.stale_after is None else tuning.stale_after
+def set_call(call: Call, tuning: Tuning, index: int, steps: int, *, begin: int = 0) -> None:
+    """Say what step `index` (from 0) of a run does: exact, or with stale context; all layers, or the outermost.
+
+    The first step of a run that goes on from a snapshot has nothing to reuse: it is exact, and runs all layers.
+    """
+    exact = steps if tuning.stale_after is None else max(tuning.stale_after, begin + 1)
     call.stale = index >= exact
     call.keep = exact - 1 <= index < steps - 1 and (index - exact + 1) % tuning.stale_for == 0
-    call.reuse = index % tuning.reuse_every != 0
+    call.reuse = index != begin and index % tuning.reuse_every != 0
 
 
 def as_batch(x_BCFHW: torch.Tensor) -> torch.Tensor:

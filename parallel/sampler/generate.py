@@ -24,10 +24,12 @@ from ..maths import noise
 from ..maths.scope import Span
 from ..models import unet3d
 from ..protocol import Job, Phase, Tuning
+from ..snapshot import Snapshot
 from .decode import decode
-from .denoise import denoise
+from .denoise import as_batch, denoise
 from .encode import encode_frames, encode_prompts
 from .fit import fit
+from .history import replay, tensors
 from .load import Model, resident, settle
 from .schedule import build, timesteps
 
@@ -37,12 +39,14 @@ Report = Callable[[Phase, int, int], None]  # phase, step, steps
 
 @dataclass(frozen=True)
 class Blocks:
-    """The whole video in shared memory; a rank touches its clip only."""
+    """The whole video in shared memory; a rank touches its clip only. With `resume` the snapshot holds so many steps."""
 
     latents_CTHW: torch.Tensor
     frames_THWC: torch.Tensor | None = None
     init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T, H, W)
     init_is_latents: bool = False
+    snapshot: Snapshot | None = None
+    resume: int = 0
 
 
 def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Report, stopping: Callable[[], bool]) -> None:
@@ -61,30 +65,65 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
     schedule = timesteps(scheduler, job, group.device)
     with at_work(model.text_encoder):
         heard = encode_prompts(model, job, view.clip)
-    init = None
-    if blocks.init is not None:  # on all ranks, or on none
-        with at_work(model.vae):
-            init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
-        if agree(init is None, group):
-            raise Stopped("stopped while encoding")
-    start = draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
+    if blocks.resume:
+        start = take_up(blocks, scheduler, schedule, view)
+    else:
+        init = None
+        if blocks.init is not None:  # on all ranks, or on none
+            with at_work(model.vae):
+                init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
+            if agree(init is None, group):
+                raise Stopped("stopped while encoding")
+        start = draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
 
-    report("denoise", 0, len(schedule))
+    report("denoise", blocks.resume, len(schedule))
     latents = start
-    run = sample(model, job, start, heard, view=view, scheduler=scheduler, schedule=schedule, report=report)
+    run = sample(model, job, start, heard, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume)
     with at_work(model.unet), closing(run):
-        for latents in run:
-            if agree(stopping(), group):
-                raise Stopped("stopped between two steps")
+        for step, latents in enumerate(run, start=blocks.resume + 1):
             blocks.latents_CTHW[:, clip] = latents[0].cpu()  # after each step, so that the host can show the video grow
+            if step <= len(schedule):
+                keep(blocks, step, view.clip, latents, scheduler)
+                report("denoise", step, len(schedule))
+            if agree(stopping(), group):  # and so no rank is a step ahead of what another has kept
+                raise Stopped("stopped between two steps")
 
     if blocks.frames_THWC is not None:
-        report("decode", 0, len(view.clip))
         with at_work(model.vae):
-            for done in decode(model, latents, blocks.frames_THWC[clip]):
-                report("decode", done, len(view.clip))
-                if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
-                    raise Stopped("stopped while decoding")
+            decode_clip(model, latents, blocks, view.clip, report=report, stopping=stopping)
+
+
+def keep(blocks: Blocks, step: int, clip: range, latents: torch.Tensor, scheduler: SchedulerMixin) -> None:
+    """Leave the clip, as it is after a step, in the snapshot."""
+    if blocks.snapshot is not None:
+        history = [None if part is None else part.movedim(0, 1)[None] for part in tensors(scheduler)]
+        blocks.snapshot.write(step, clip, [latents, *history])
+
+
+def take_up(blocks: Blocks, scheduler: SchedulerMixin, schedule: torch.Tensor, view: View) -> torch.Tensor:
+    """Return the clip's latents, (1, C, F, H, W), as the snapshot has them, with the scheduler as it was then."""
+    assert blocks.snapshot is not None
+    latents, *history = (part.to(view.group.device) for part in blocks.snapshot.read(blocks.resume, view.clip))
+    replay(scheduler, schedule, blocks.resume, [as_batch(part) for part in history])
+    return latents
+
+
+def decode_clip(
+    model: Model, latents: torch.Tensor, blocks: Blocks, clip: range, *, report: Report, stopping: Callable[[], bool]
+) -> None:
+    """Decode the clip's frames that no rank has decoded before."""
+    assert blocks.frames_THWC is not None
+    missing = list(clip) if blocks.snapshot is None else blocks.snapshot.missing(clip)
+    done = len(clip) - len(missing)
+    report("decode", done, len(clip))
+    out_FHWC = blocks.frames_THWC[clip.start : clip.stop]
+    for places in decode(model, latents, out_FHWC, [frame - clip.start for frame in missing]):
+        if blocks.snapshot is not None:
+            blocks.snapshot.mark_decoded([clip.start + place for place in places])
+        done += len(places)
+        report("decode", done, len(clip))
+        if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
+            raise Stopped("stopped while decoding")
 
 
 def encode_init(
@@ -138,10 +177,10 @@ def sample(
     view: View,
     scheduler: SchedulerMixin,
     schedule: torch.Tensor,
-    report: Report,
+    begin: int = 0,
 ) -> Generator[torch.Tensor, None, None]:
-    """Yield the clip's latents after each step of the patched UNet; with no steps, once as they are."""
-    if len(schedule) == 0:
+    """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are."""
+    if len(schedule) == begin:
         yield latents
         return
     fitted = fit(model, job, len(view.clip), view.group)
@@ -157,10 +196,7 @@ def sample(
     if len(calls) > 1 and not fitted.apart:
         view.call.turns = Turns(view.group.device)
     with patched(changes):
-        run = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases)
-        for step, latents in enumerate(run, start=1):
-            report("denoise", step, len(schedule))
-            yield latents
+        yield from denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
     view.call.drain()
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from diffusers import AutoencoderKL, UNet3DConditionModel
@@ -36,14 +35,12 @@ def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    vae = partial(AutoencoderKL.from_pretrained, torch_dtype=dtype, low_cpu_mem_usage=False)
-    text_encoder = partial(CLIPTextModel.from_pretrained, dtype=dtype)
     return Model(
         folder=folder,
         dtype=dtype,
         unet=unet3d.load(folder.unet, dtype, fps_cond=folder.fps_cond),
-        vae=weights.load(vae, folder.vae, may_have=""),
-        text_encoder=weights.load(text_encoder, folder.text_encoder, may_have=""),
+        vae=weights.load(AutoencoderKL, folder.vae, may_have="", torch_dtype=dtype, low_cpu_mem_usage=False),
+        text_encoder=weights.load(CLIPTextModel, folder.text_encoder, may_have="", dtype=dtype),
         tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
     )
 

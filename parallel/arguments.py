@@ -1,0 +1,141 @@
+"""The command line's grammar, and the Job that it adds up to."""
+
+import argparse
+from pathlib import Path
+
+from . import timeline
+from .errors import JobRefused
+from .protocol import Job, Prompt, Scope, Tuning, checked
+
+ABOUT = "The engine without ComfyUI: make one long video on several ranks."
+BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar. Its defaults are the Job's."""
+    default = {name: field.default for name, field in Job.model_fields.items()}
+    scope, tuning = Scope(), Tuning()
+    parser = argparse.ArgumentParser(prog="python -m parallel", description=ABOUT)
+    generate = parser.add_subparsers(dest="command", required=True).add_parser(
+        "generate", help="make one long video", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = generate.add_argument
+    add("--model", default=str(BUNDLED), help="a diffusers model folder")
+    add("--parts", help="a second folder, for what the first one lacks (text encoder, tokenizer, VAE, scheduler)")
+    add("--prompt", help="what is seen, in all frames")
+    add("--timeline", help="a text file, one `FRAME: prompt` or `SECONDSs: prompt` a line, instead of --prompt")
+    add("--fade", type=int, default=default["fade"], help="frames over which a prompt takes over from the one before")
+    add("--negative", default=default["negative"], help="what is not seen")
+    add("--frames", type=int, default=96)
+    add("--height", type=int, default=64)
+    add("--width", type=int, default=64)
+    add("--fps", type=float, default=default["fps"])
+    add("--steps", type=int, default=default["num_inference_steps"], help="0: the starting noise")
+    add("--guidance", type=float, default=default["guidance_scale"])
+    add("--seed", type=int, default=default["seed"])
+    add("--scheduler", default=default["scheduler"], help="model, ddim, dpmpp_2m, uni_pc, euler or euler_ancestral")
+    add("--loop", action="store_true", help="the last frame leads into the first")
+    add("--devices", default="auto", help="auto, or one device a rank: cpu,cpu or cuda:0,cuda:1")
+    add("--threads", type=int, help="threads of a CPU rank (default: the cores, shared out)")
+    add("--dtype", default=default["dtype"], help="float32, float16 or bfloat16")
+    add("--offload", default=default["offload"], help="none, or parts: what a phase does not use waits in host memory")
+    add("--local-context", type=int, default=scope.local_context, help="frames on either side that a frame attends to")
+    add("--global-frames", type=int, default=scope.global_frames, help="frames of the whole video that all attend to")
+    pair = ("EARLY", "LATE")
+    add("--local-bias", type=float, nargs=2, metavar=pair, default=scope.local_bias, help="added to local keys' logits")
+    add("--global-bias", type=float, nargs=2, metavar=pair, default=scope.global_bias, help="added to global keys' logits")
+    add("--phase-timestep", type=int, default=scope.phase_timestep, help="timesteps above it are early")
+    add("--bias-ramp", action="store_true", help="go from early to late evenly instead of at a timestep")
+    add("--trained-frames", type=int, help="scale logits by log(keys) / log(this)")
+    add("--branches", default=tuning.branches, help="guidance's two UNet calls: auto, together, or apart (half the memory)")
+    add("--park-skips", default=tuning.park_skips, help="skip tensors wait in host memory: auto, never or always")
+    add("--frames-at-once", type=int, help="frames that a spatial layer works on at once (default: what suits the device)")
+    add("--pixels-at-once", type=int, help="latent pixels that a layer over frames works on at once")
+    add(
+        "--stale-after", type=int, help="after so many exact steps use what other ranks sent before; changes the video a little"
+    )
+    add("--stale-for", type=int, default=tuning.stale_for, help="for how many steps what other ranks sent is used")
+    add("--reuse-every", type=int, default=tuning.reuse_every, help="run deep layers every so many steps; changes the video")
+    add("--compile", action="store_true", help="torch.compile, on GPUs")
+    add("--init", help="an image, a video, a folder of images, or latents as .safetensors, to start from")
+    add("--denoise", type=float, default=default["denoise"], help="share of the schedule to run on the init")
+    add("--snapshot", help="also keep what is done in this file, so that --resume can go on after the machine went down")
+    add("--snapshot-seconds", type=float, default=60.0, help="how often the snapshot is written")
+    add("--resume", help="go on from a snapshot's file: it knows its job, so give no options of the video")
+    add("--restarts", type=int, default=2, help="how often lost ranks are started again")
+    add("--output", default="video.mp4", help="an .mp4, .webm or .webp file, or a folder for PNG files")
+    add("--latents", help="also store the final latents, as .safetensors")
+    add("--report", help="also store what it cost, as .json")
+    return parser
+
+
+# What says where and how to run; all other options are the video's.
+ABOUT_RUNS = [
+    "command",
+    "devices",
+    "threads",
+    "snapshot",
+    "snapshot_seconds",
+    "resume",
+    "restarts",
+    "output",
+    "latents",
+    "report",
+]
+
+
+def check_resume(args: argparse.Namespace) -> None:
+    """Raise JobRefused if options of the video stand beside --resume: they would say nothing."""
+    default = build_parser().parse_args(["generate"])
+    said = [name for name, value in vars(args).items() if name not in ABOUT_RUNS and value != getattr(default, name)]
+    if said:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise JobRefused(f"--resume goes on with its own job: leave out {options}")
+
+
+def build_job(args: argparse.Namespace) -> Job:
+    """Return the Job that the arguments ask for; raise JobRefused."""
+    if (args.prompt is None) == (args.timeline is None):
+        raise JobRefused("wanted either --prompt TEXT or --timeline FILE")
+    if args.frames < 1:
+        raise JobRefused(f"frames: wanted at least 1, got {args.frames}")
+    if args.timeline is None:
+        prompts: tuple[Prompt, ...] = (checked(Prompt, frame=0, text=args.prompt),)
+    else:
+        prompts = timeline.parse(_read_text(args.timeline), fps=args.fps, frames=args.frames)
+    scope = checked(
+        Scope,
+        local_context=args.local_context,
+        global_frames=args.global_frames,
+        local_bias=tuple(args.local_bias),
+        global_bias=tuple(args.global_bias),
+        phase_timestep=args.phase_timestep,
+        ramp=args.bias_ramp,
+        trained_frames=args.trained_frames,
+    )
+    tuning = checked(Tuning, **{name: getattr(args, name) for name in Tuning.model_fields})
+    same = (
+        "model",
+        "parts",
+        "dtype",
+        "offload",
+        "fade",
+        "negative",
+        "frames",
+        "height",
+        "width",
+        "fps",
+        "seed",
+        "scheduler",
+        "loop",
+        "denoise",
+    )
+    renamed = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
+    return checked(Job, prompts=prompts, scope=scope, tuning=tuning, **{name: getattr(args, name) for name in same}, **renamed)
+
+
+def _read_text(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobRefused(f"timeline {file} can't be read ({error}): give a text file") from None

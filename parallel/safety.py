@@ -1,0 +1,78 @@
+"""What a model folder that came from anywhere must not do: run code, point elsewhere, ask for absurd sizes, be cut short."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from .errors import JobRefused
+
+MAX_CONFIG = 1 << 20  # bytes; real ones have some thousands
+MAX_HEADER = 100 << 20  # bytes of a .safetensors header, as the library itself allows
+MAX_NUMBER = 1 << 20  # of anything that a configuration sizes: the largest real ones are vocabularies
+MAX_DEPTH = 128  # layers of one kind, and entries of a list
+DEPTHS = ("layers_per_block", "num_hidden_layers", "transformer_layers_per_block", "num_layers")
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Return a part's configuration; raise JobRefused if it is none, asks to run code, or for sizes that no model has."""
+    if not file.is_file():
+        raise JobRefused(f"{file.parent} is not a diffusers model folder: {file} is missing")
+    if file.stat().st_size > MAX_CONFIG:
+        raise JobRefused(f"{file} has {file.stat().st_size} bytes, no configuration is so long: get the folder again")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise JobRefused(f"{file} is not valid JSON ({error}): get the folder again") from None
+    if not isinstance(config, dict):
+        raise JobRefused(f"{file} is not a model configuration: get the folder again")
+    if "auto_map" in config:
+        raise JobRefused(f"{file} asks to run code of its own (auto_map): use a model that runs on diffusers' classes")
+    for key, value in config.items():
+        _check_size(file, key, value)
+    return config
+
+
+def _check_size(file: Path, key: str, value: Any) -> None:
+    entries = value if isinstance(value, list) else [value]
+    most = MAX_DEPTH if key in DEPTHS else MAX_NUMBER
+    if len(entries) > MAX_DEPTH:
+        raise JobRefused(f"{file}: {key} has {len(entries)} entries, wanted at most {MAX_DEPTH}: get the folder again")
+    for entry in entries:
+        if isinstance(entry, (int, float)) and not abs(entry) <= most:  # so that NaN is refused, too
+            raise JobRefused(f"{file}: {key}: wanted at most {most}, got {entry:g}: get the folder again")
+
+
+def check_links(root: Path, part: Path) -> None:
+    """Raise JobRefused if a file of a part lies outside its folder, but for the shared files of a hub's cache."""
+    home = root.resolve()
+    allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    for file in (part, *part.iterdir()):
+        target = file.resolve()
+        if not any(target.is_relative_to(place) for place in allowed):
+            raise JobRefused(f"{file} is a link to {target}, outside its model folder: put the file itself there")
+
+
+def weight_count(file: Path) -> int:
+    """Return how many numbers a .safetensors file holds; raise JobRefused if it is cut short or none."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            if length > min(MAX_HEADER, size):
+                raise ValueError(f"its header claims {length} bytes")
+            header = json.loads(opened.read(length))
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        end = max((entry["data_offsets"][1] for entry in tensors), default=0)
+        if 8 + length + end != size:
+            raise ValueError(f"wanted {8 + length + end} bytes, got {size}")
+        return sum(_product(entry["shape"]) for entry in tensors)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, struct.error, OSError) as error:
+        raise JobRefused(f"{file} is cut short or broken ({error}): get the file again") from None
+
+
+def _product(shape: list[int]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product

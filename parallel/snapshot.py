@@ -1,0 +1,73 @@
+"""The video between two steps, in shared memory: what a restart goes on from.
+
+Two slots take turns, so that one is whole while ranks write the other. It is written by frame number and names no rank:
+any number of ranks can go on from it (law 1).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .protocol import MARK_ROWS, SLOTS
+
+DECODED = SLOTS  # the row of marks that says which frames are decoded
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Tensors of both slots, and marks that say of each frame which step it is from.
+
+    Planes are (SLOTS, S, C, T, h, w) float32: the latents, then what a multistep scheduler remembers. Marks are
+    (MARK_ROWS, T) int64: the step of each slot's frames (0: none), and whether a frame is decoded.
+    """
+
+    planes: torch.Tensor
+    marks: torch.Tensor
+
+    def write(self, step: int, clip: range, parts_BCFHW: list[torch.Tensor | None]) -> None:
+        """Keep a clip as it is after `step` (from 1 on): its latents, then the scheduler's history.
+
+        Every rank must have kept the step before: a slot is written over by the step after next.
+        """
+        slot, own = step % SLOTS, slice(clip.start, clip.stop)
+        self.marks[slot, own] = 0
+        for plane, part in zip(self.planes[slot], parts_BCFHW, strict=True):
+            if part is not None:
+                plane[:, own] = part[0].cpu()
+        self.marks[slot, own] = step
+
+    def read(self, step: int, clip: range) -> list[torch.Tensor]:
+        """Return what `write` kept of a clip, (1, C, F, h, w) each, of a step that is whole."""
+        return [plane[:, clip.start : clip.stop][None].clone() for plane in self.planes[step % SLOTS]]
+
+    def put(self, step: int, planes: torch.Tensor) -> None:
+        """Take in a whole step, (S, C, T, h, w), before any rank works."""
+        self.planes[step % SLOTS] = planes
+        self.marks[step % SLOTS] = step
+
+    def whole(self) -> int:
+        """Return the last step of which every frame is kept, 0 if there is none."""
+        slots = self.marks[:SLOTS]
+        same = (slots == slots[:, :1]).all(dim=1)
+        return int((slots[:, 0] * same).max())
+
+    def copy(self) -> tuple[int, torch.Tensor]:
+        """Return the last whole step and a copy of its planes, taken while ranks may work on; (0, empty) if there is none."""
+        while step := self.whole():
+            planes = self.planes[step % SLOTS].clone()
+            if bool((self.marks[step % SLOTS] == step).all()):
+                return step, planes
+        return 0, self.planes[0, :0]
+
+    def mark_decoded(self, frames: list[int]) -> None:
+        """Say that some frames of the video are decoded, and in their block."""
+        self.marks[DECODED, frames] = 1
+
+    def missing(self, clip: range) -> list[int]:
+        """Return the frames of a clip that are not decoded yet."""
+        return [frame for frame in clip if not self.marks[DECODED, frame]]
+
+
+def shapes(latents_CTHW: tuple[int, ...], history: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of the planes and of the marks, for a scheduler that remembers `history` tensors."""
+    return (SLOTS, 1 + history, *latents_CTHW), (MARK_ROWS, latents_CTHW[1])

@@ -1,0 +1,108 @@
+"""A snapshot on disk, for a run that goes on after the whole machine went down: safetensors, with the job in its header."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from . import folder
+from .errors import JobRefused
+from .protocol import Job
+from .snapshot import Snapshot
+from .whole import whole
+
+log = logging.getLogger(__name__)
+FORMAT = "video-infinity snapshot 1"
+MAX_HEADER = 16 * 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A job, how many of its steps are done, and what is known by then: (S, C, T, h, w) float32."""
+
+    job: Job
+    step: int
+    planes: torch.Tensor
+
+
+def save(path: Path, stored: Stored) -> None:
+    """Write a snapshot; it takes the place of an older one only when it is whole and on the disk. Raises OSError."""
+    said = {"format": FORMAT, "job": stored.job.model_dump_json(), "step": str(stored.step)}
+    try:
+        with whole(path) as part:
+            save_file({"planes": stored.planes.contiguous()}, part, metadata=said)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def load(path: Path) -> Stored:
+    """Return what a file holds; raise JobRefused if it is not a whole snapshot of a job that can be run."""
+    try:
+        with path.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+        if size > MAX_HEADER:
+            raise JobRefused(_broken(path, f"its header claims {size} bytes"))
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+            if said.get("format") != FORMAT or list(file.keys()) != ["planes"]:
+                raise JobRefused(_broken(path, "it is another kind of file"))
+            job, step = Job.model_validate_json(said["job"]), int(said["step"])
+            shape, kind = tuple(file.get_slice("planes").get_shape()), file.get_slice("planes").get_dtype()
+            _check(path, job, step, shape=shape, kind=kind)
+            planes = file.get_tensor("planes")
+    except OSError as error:
+        raise JobRefused(f"snapshot {path} can't be read ({error}): give a file that --snapshot wrote") from None
+    except (SafetensorError, ValidationError, KeyError, ValueError) as error:
+        raise error if isinstance(error, JobRefused) else JobRefused(_broken(path, str(error).splitlines()[0])) from None
+    if not bool(torch.isfinite(planes).all()):
+        raise JobRefused(_broken(path, "it holds numbers that are not finite"))
+    return Stored(job, step, planes)
+
+
+def _check(path: Path, job: Job, step: int, *, shape: tuple[int, ...], kind: str) -> None:
+    """Refuse what does not suit its own job, before any of it is read."""
+    model = folder.check(job, 1)
+    history = 1 + model.history(job.scheduler)
+    wanted = (history, model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
+    if (shape, kind) != (wanted, "F32"):
+        raise JobRefused(_broken(path, f"wanted {wanted} of F32, got {shape} of {kind}"))
+    if not 1 <= step <= job.num_inference_steps:
+        raise JobRefused(_broken(path, f"it is from step {step} of {job.num_inference_steps}"))
+
+
+def _broken(path: Path, why: str) -> str:
+    return f"snapshot {path} is broken ({why[:200]}): start the video again without --resume"
+
+
+class Keeper:
+    """Writes a job's snapshot to a file from time to time, while the ranks work on."""
+
+    def __init__(self, path: Path, job: Job, seconds: float):
+        self.path, self.job, self.seconds = path, job, seconds
+        self.written = 0  # steps
+        self.since = time.monotonic()
+
+    def look(self, kept: Snapshot) -> None:
+        """Write if it is time to. A disk that is full costs the snapshot, never the video."""
+        if time.monotonic() - self.since >= self.seconds:
+            self.write(kept)
+
+    def write(self, kept: Snapshot) -> None:
+        """Write the last whole step, unless it is written already."""
+        if kept.whole() > self.written:
+            step, planes = kept.copy()
+            try:
+                save(self.path, Stored(self.job, step, planes))
+                self.written = step
+            except OSError as error:
+                log.warning("snapshot %s could not be written (%s): the video goes on without it", self.path, error)
+        self.since = time.monotonic()
+
+    def discard(self) -> None:
+        """Remove the file: the video is finished."""
+        self.path.unlink(missing_ok=True)

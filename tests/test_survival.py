@@ -1,0 +1,123 @@
+"""Faults on real ranks: a lost one costs a step, never the video; one that fails is one clear error."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from parallel.errors import RankFailed, Stopped
+from parallel.pool import Pool, ranks
+from parallel.pool.watch import Patience, Watch
+from parallel.protocol import Step
+from tests.conftest import ends
+from tests.test_pool import job
+
+SHORT = Patience(first=20, floor=2, factor=10)
+
+
+@pytest.fixture
+def faulty(monkeypatch, tmp_path):
+    """A function that lets the next ranks have one fault."""
+
+    def plan(rank: int, point: str, kind: str) -> None:
+        monkeypatch.setattr(ranks, "WORKER", "tests.faulty_worker")
+        monkeypatch.setenv("VIDEO_INFINITY_FAULT", f"{rank},{point},{kind},{tmp_path / f'{rank}{point}{kind}'}")
+
+    return plan
+
+
+@pytest.mark.parametrize(
+    "point, kind, rank",
+    [("load", "SIGKILL", 2), ("middle step", "SIGKILL", 0), ("middle step", "SIGSTOP", 2), ("decode", "SIGKILL", 1)],
+)
+def test_a_lost_rank_costs_a_step_and_not_the_video(tiny, pools, faulty, point, kind, rank):
+    work = job(tiny, num_inference_steps=8, scheduler="uni_pc")  # it remembers earlier steps
+    wanted, told, steps = pools(3).run(work), [], []
+    faulty(rank, point, kind)
+    with Pool(("cpu",) * 3, threads=1, patience=SHORT) as pool:
+        got = pool.run(work, on_restart=told.append, on_step=lambda step, _: steps.append((step.phase, step.step)))
+        assert len(pool.process_ids) == 2, "two are left"
+    assert (got.latents - wanted.latents).abs().max() < 1e-4
+    assert (got.frames - wanted.frames).abs().max() < 1e-4
+    assert got.restarts == 1 and len(told) == 1
+    assert f"rank {rank} on cpu" in told[0] and "going on from step" in told[0]
+    if point == "middle step":  # it died as it was to say that step 4 is done, which it had kept
+        assert "going on from step 4 on cpu,cpu" in told[0] or "going on from step 3 on cpu,cpu" in told[0]
+        assert sum(step == ("denoise", 2) for step in steps) == 3, "no early step was made again"
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        (
+            "exception",
+            r"^rank 1 on cpu failed: RuntimeError: a layer broke: its traceback is in the log; if it comes again, report it$",
+        ),
+        (
+            "out of memory",
+            r"^rank 1 on cpu ran out of memory \(it tried to allocate 2.00 GiB\): use fewer or smaller frames, more",
+        ),
+    ],
+)
+def test_a_rank_that_fails_is_one_clear_error_at_once(tiny, faulty, caplog, kind, said):
+    faulty(1, "first step", kind)
+    with Pool(("cpu",) * 2, threads=1) as pool:
+        with pytest.raises(RankFailed, match=said) as failed:
+            pool.run(job(tiny))
+        assert failed.value.rank == 1 and "Traceback" not in str(failed.value)
+        assert "befall" in caplog.text, "the traceback is in the log"
+        assert pool.process_ids == ()
+        assert torch.isfinite(pool.run(job(tiny)).latents).all()
+
+
+def test_too_many_losses_are_one_clear_error(tiny):
+    with Pool(("cpu",) * 3, threads=1, restarts=1) as pool:
+
+        def kill(step, latents):
+            if step.phase == "denoise" and step.step == 1:
+                for pid in pool.process_ids[-1:]:
+                    os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(
+            RankFailed, match=r"exit code -9.*Given up after 1 restart \(see the log.*\): run it again"
+        ) as failed:
+            pool.run(job(tiny, num_inference_steps=50), on_step=kill)
+        assert failed.value.rank == 1 and pool.process_ids == ()
+
+
+def test_a_stop_while_a_rank_is_lost_is_a_stop(tiny):
+    lost = []
+    with Pool(("cpu",) * 2, threads=1) as pool:
+
+        def kill(step, latents):
+            if step.phase == "denoise" and step.step == 2 and not lost:
+                lost.append(pool.process_ids[1])
+                os.kill(lost[0], signal.SIGKILL)
+
+        with pytest.raises(Stopped):
+            pool.run(job(tiny, num_inference_steps=50), on_step=kill, should_stop=lambda: bool(lost))
+        assert pool.process_ids == () and ends(lost[0])
+
+
+def test_what_a_rank_may_take_comes_from_its_own_steps(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("parallel.pool.watch.time.monotonic", lambda: now[0])
+    watch = Watch(Patience(first=100, floor=3, factor=10))
+    watch.begin(2)
+
+    def say(rank, phase, step, at):
+        now[0] = at
+        watch.hear(Step(number=1, rank=rank, phase=phase, step=step, steps=9))
+
+    assert watch.bound(0) == 100
+    say(0, "denoise", 0, 10)
+    assert watch.bound(0) == 100 and watch.silence(1) == 10
+    say(0, "denoise", 1, 12)
+    assert watch.bound(0) == 20, "ten times a step"
+    say(0, "denoise", 2, 12.1)
+    assert watch.bound(0) == 20, "the longest one"
+    say(0, "decode", 0, 13)
+    assert watch.bound(0) == 100, "a phase of its own"
+    say(0, "decode", 8, 13.01)
+    assert watch.bound(0) == 3
