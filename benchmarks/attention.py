@@ -52,7 +52,8 @@ class Clip:
                 start = block.queries.start - self.view.clip.start
                 rows = slice(start, start + len(block.queries))
                 q_PNQD = self.q[rows, cut].unflatten(-1, (HEADS, WIDTH)).permute(1, 2, 0, 3)
-                made = attend_block(number, q_PNQD, self.k[:, cut], self.v[:, cut], self.biases)
+                k, v = ((x[: len(self.q), cut], x[len(self.q) :, cut]) for x in (self.k, self.v))
+                made = attend_block(number, q_PNQD, k, v, self.biases)
                 out[rows, cut] = made.permute(2, 0, 1, 3).flatten(2)
         return out
 

@@ -1,11 +1,14 @@
 """How near are two ranks to the limit? `python -m benchmarks.efficiency`
 
 The limit is two ranks that each sample their half of the frames as a video of its own at the same moment: the same layers, no
-communication. Against it, the whole video: exact, and with stale context. A way's time is that of its slower rank.
+communication. Against it, the whole video: exact, and with stale context. Each as the sampler runs it: guidance's branches in one
+call on a rank by itself, in turns where frames travel. A way's time is that of its slower rank.
 """
 
 import statistics
+import threading
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from torch import nn
 from benchmarks import standard, two_ranks
 from benchmarks.claims import Claim, ratio, report
 from parallel.comm.group import Group
+from parallel.comm.turns import Turns
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs
 from parallel.layers.frames import OverFrames
@@ -24,8 +28,9 @@ from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.protocol import Tuning
+from parallel.sampler.denoise import run_calls
 
-REPEATS = 8  # two rounds of stale context
+REPEATS = 16  # two rounds of stale context
 STALE_FOR = Tuning().stale_for
 PARTS = {"spatial layers": OverFrames, "temporal convolutions": FrameConvs, "temporal attention": FrameTransformer}
 
@@ -36,6 +41,8 @@ class Way:
     def __init__(self, unet: UNet3DConditionModel, group: Group, span: Span, *, stale: bool = False):
         self.unet, self.view = unet, View(group, span)
         self.changes = unet3d.frame_changes(unet, self.view, Biases(self.view))
+        if group.size > 1:
+            self.view.call.turns = Turns(group.device)
         self.stale = stale
         self.seconds: list[float] = []
         self.profile = dict.fromkeys([*PARTS, "waiting for others"], 0.0)
@@ -47,29 +54,36 @@ class Way:
         call.keep = self.stale and number % STALE_FOR == 0
         video, text = standard.call(standard.FRAMES)
         own = video[:, :, self.view.clip.start : self.view.clip.stop]
+        branches = [slice(branch, branch + 1) for branch in range(len(own))] if call.turns else [slice(None)]
+        works = [partial(self._call_unet, own[branch], text[branch]) for branch in branches]
         meter = self.view.group.meter
         with torch.inference_mode(), patched(self.changes):
             hooks = [handle for module in self.unet.modules() for handle in self._watch(module)]
             dist.barrier()
             began, waited = time.perf_counter(), meter.waited
-            self.unet(own, 500, encoder_hidden_states=text)
+            run_calls(call, works)
             self.seconds.append(time.perf_counter() - began)
             self.profile["waiting for others"] += meter.waited - waited
             for hook in hooks:
                 hook.remove()
 
+    def _call_unet(self, video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():  # each thread has its own
+            return self.unet(video, 500, encoder_hidden_states=text).sample
+
     def _watch(self, module: nn.Module) -> list:
         kinds = [name for name, kind in PARTS.items() if isinstance(module, kind)]
         if not kinds:
             return []
-        begun: list[float] = []
-        meter = self.view.group.meter
+        begun: dict[int, float] = {}  # by branch; a thread's own time, since another works while it waits
+
+        def begin(*_: Any) -> None:
+            begun[threading.get_ident()] = time.thread_time()
 
         def end(*_: Any) -> None:
-            self.profile[kinds[0]] += time.perf_counter() - meter.waited - begun.pop()
+            self.profile[kinds[0]] += time.thread_time() - begun[threading.get_ident()]
 
-        pre = module.register_forward_pre_hook(lambda *_: begun.append(time.perf_counter() - meter.waited))
-        return [pre, module.register_forward_hook(end)]
+        return [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
 
 
 def measure(group: Group, repeats: int) -> dict[str, Any]:

@@ -38,10 +38,6 @@ class Lane:
     arrivals: tuple[int, ...]  # frame numbers of what comes, peer after peer
     places: dict[int, int] = field(repr=False)  # frame number -> place in `own + arrivals`
 
-    def gather(self, frames: tuple[int, ...], device: torch.device) -> torch.Tensor:
-        """Return the places, in own frames followed by arrivals, of some frames: int64 (K,)."""
-        return torch.tensor([self.places[frame] for frame in frames], device=device)
-
 
 def drive(route: Route, rank: int, device: torch.device) -> Lane:
     """Work out one rank's part of a route."""

@@ -18,7 +18,7 @@ from .activation import Activation
 from .exchange import Exchange
 from .view import View
 
-Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values
+Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values, or own frames and arrivals
 FEED_FORWARD = 24  # numbers, times the width, that are alive a token in a gated feed-forward
 
 
@@ -128,15 +128,13 @@ class Site(nn.Module):
     def forward(self, near_FPC: torch.Tensor, far_k_APC: torch.Tensor, far_v_APC: torch.Tensor) -> torch.Tensor:
         """Return the hidden states of own frames after it, (F, P, C), given the keys and values that other ranks own."""
         seen_FPC = self.norm(near_FPC)
-        k_FPC, v_FPC = self.attn.to_k(seen_FPC), self.attn.to_v(seen_FPC)
-        if len(far_k_APC):
-            k_FPC, v_FPC = torch.cat([k_FPC, far_k_APC]), torch.cat([v_FPC, far_v_APC])
+        k, v = (self.attn.to_k(seen_FPC), far_k_APC), (self.attn.to_v(seen_FPC), far_v_APC)
         out_FPC = torch.empty_like(near_FPC)
         for number, block in enumerate(self.view.blocks):  # all of a block at once, while it is in a cache
             start = block.queries.start - self.view.clip.start
             cut = slice(start, start + len(block.queries))
             q_PNQD = _split(self.attn.to_q(seen_FPC[cut]), self.attn.heads)
-            made_PNQD = attend_block(number, q_PNQD, k_FPC, v_FPC, self.biases)
+            made_PNQD = attend_block(number, q_PNQD, k, v, self.biases)
             some_QPC = near_FPC[cut] + self.attn.to_out[0](made_PNQD.permute(2, 0, 1, 3).flatten(2))
             out_FPC[cut] = some_QPC if self.feed is None else some_QPC + self.feed(some_QPC)
         return out_FPC
@@ -155,11 +153,18 @@ class Site(nn.Module):
         return found
 
 
-def attend_block(number: int, q_PNQD: torch.Tensor, k_FPC: torch.Tensor, v_FPC: torch.Tensor, biases: Biases) -> torch.Tensor:
-    """Return the dual-scope attention of one block's queries, (P, N, Q, D); keys and values are own frames, then arrivals."""
+def attend_block(number: int, q_PNQD: torch.Tensor, k: Pair, v: Pair, biases: Biases) -> torch.Tensor:
+    """Return the dual-scope attention of one block's queries, (P, N, Q, D), to keys of own frames and of arrivals, (F, P, C)."""
     places, mask = biases.view.block_places[number], biases.masks[number]
-    k, v = (_split(x.index_select(0, places), q_PNQD.shape[1]) for x in (k_FPC, v_FPC))
-    return attention.attend(q_PNQD, k, v, None if mask is None else mask.to(q_PNQD.dtype), biases.scales[number])
+    k_PNKD, v_PNKD = (_split(_gather(*pair, *places), q_PNQD.shape[1]) for pair in (k, v))
+    return attention.attend(q_PNQD, k_PNKD, v_PNKD, None if mask is None else mask.to(q_PNQD.dtype), biases.scales[number])
+
+
+def _gather(own_FPC: torch.Tensor, far_APC: torch.Tensor, own: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+    out_KPC = own_FPC.new_empty(len(own) + len(far), *own_FPC.shape[1:])
+    torch.index_select(own_FPC, 0, own, out=out_KPC[: len(own)])
+    torch.index_select(far_APC, 0, far, out=out_KPC[len(own) :])
+    return out_KPC
 
 
 def _split(x_FPC: torch.Tensor, heads: int) -> torch.Tensor:

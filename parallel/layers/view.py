@@ -49,13 +49,23 @@ class View:
 
     @cached_property
     def blocks(self) -> tuple[scope.Block, ...]:
-        """The clip's queries in blocks, each with its keys."""
-        return scope.blocks(self.clip, self.span, scope.block_length(self.span))
+        """The clip's queries in blocks, each with its keys: first those of the clip itself, then those that come."""
+        found = scope.blocks(self.clip, self.span, scope.block_length(self.span))
+        return tuple(self._own_first(block) for block in found)
+
+    def _own_first(self, block: scope.Block) -> scope.Block:
+        keys = tuple(sorted(block.keys, key=lambda key: key not in self.clip))
+        return scope.Block(block.queries, keys, scope.kinds(block.queries, keys, self.span))
 
     @cached_property
-    def block_places(self) -> tuple[torch.Tensor, ...]:
-        """For each block, where its keys are in own frames followed by arrivals."""
-        return tuple(self.scope_lane.gather(block.keys, self.group.device) for block in self.blocks)
+    def block_places(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """For each block, where its keys are: among own frames, and among arrivals."""
+        return tuple((self._places(block, own=True), self._places(block, own=False)) for block in self.blocks)
+
+    def _places(self, block: scope.Block, *, own: bool) -> torch.Tensor:
+        lead = 0 if own else len(self.clip)
+        places = [self.scope_lane.places[key] - lead for key in block.keys if (key in self.clip) == own]
+        return torch.tensor(places, dtype=torch.long, device=self.group.device)
 
     def drive(self, wanted: list[tuple[int, ...]]) -> Lane:
         """Return this rank's part of a route to the frames that each rank wants."""
