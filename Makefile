@@ -5,7 +5,7 @@ RUN := $(ENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test check bench model model-quality clean
+.PHONY: help demo test check bench quality faults model model-quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,8 +27,14 @@ check: $(ENV)/installed ## format, lint and types
 	@$(ENV)/bin/ruff check .
 	@$(ENV)/bin/mypy
 
-bench: $(ENV)/installed ## measure speed and memory, into bench/ (about twenty minutes on two cores)
+bench: $(ENV)/installed ## measure speed and memory, into bench/ (about half an hour on two cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks
+
+quality: $(ENV)/installed ## measure how long videos hold together, into bench/ (about 40 minutes on two cores)
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.coherence
+
+faults: $(ENV)/installed $(ENV)/comfyui ## every fault at every point of a job, into bench/faults.json (about half an hour on two cores)
+	@$(RUN) -m benchmarks.faults
 
 model: $(ENV)/installed ## train the bundled model again, into build/ (about two hours on two cores)
 	@$(RUN) -m scripts.train_moving_shapes --out build/moving-shapes/model

@@ -107,6 +107,8 @@ def overview() -> None:
     for file in sorted(FOLDER.glob("*.json")):
         for name, claim in json.loads(file.read_text()).get("claims", {}).items():
             sign, bound = claim["target"].split()[:2]
+            if not float(bound):
+                continue
             over = claim["value"] / float(bound)
             shares[f"{name} ({claim['value']:.3g}, target {sign} {bound})"] = over if sign == "<=" else 1 / over
             colours.append("C2" if claim["holds"] else "C3")

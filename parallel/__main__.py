@@ -131,7 +131,9 @@ def main() -> int:
         print(f"error: the video was made but could not be written ({error}): is the disk full?", file=sys.stderr)
         return 1
     except Stopped:
-        print("stopped: nothing was written", file=sys.stderr)
+        file = args.snapshot or args.resume
+        kept = file is not None and Path(file).exists()
+        print(f"stopped: --resume {file} goes on" if kept else "stopped: nothing was written", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("stopped at once", file=sys.stderr)

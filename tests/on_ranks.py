@@ -85,3 +85,12 @@ def sample_from(group: Group, job, noise):
     settings = {"view": view, "scheduler": scheduler, "schedule": steps, "report": lambda *_: None}
     *_, last = generate.sample(model, job, start, heard, **settings)
     return last
+
+
+def make_way(group: Group, name, frames):
+    """Make a short video in one of the study's ways; return this rank's clip of its latents."""
+    from benchmarks import ablations, study
+
+    way = next(way for way in ablations.WAYS if way.name == name)
+    job = study.job(study.Task(way, frames, 1)).model_copy(update={"num_inference_steps": 2})
+    return ablations.make(study.model(), job, way, group)

@@ -141,6 +141,44 @@ def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path):
     assert [n for n, mark in enumerate(marks) if mark] == [0, 5]
 
 
+def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp_path):
+    """As after a machine that went down: the host and its ranks end at once, and nothing tidies up."""
+    kept, files = tmp_path / "kept.safetensors", [tmp_path / f"{name}.safetensors" for name in ("whole", "rest")]
+    job = ["--prompt", "a cat", "--steps", 200, "--scheduler", "dpmpp_2m"]
+    host = subprocess.Popen(
+        command(tiny, *job, "--snapshot", kept, "--snapshot-seconds", 0, "--output", tmp_path / "v.webp"), cwd=ROOT
+    )
+    try:
+        while not kept.exists():
+            assert host.poll() is None, "it ended before it kept anything"
+    finally:
+        for pid in (host.pid, *rank_processes(host.pid)):
+            os.kill(pid, signal.SIGKILL)
+        host.wait()
+    rest = ["--devices", "cpu,cpu,cpu", "--threads", "1", "--output", str(tmp_path / "v.webp"), "--latents", str(files[1])]
+    resume = [sys.executable, "-m", "parallel", "generate", "--resume", str(kept), *rest]
+    refused = subprocess.run([*resume, "--seed", "3"], cwd=ROOT, capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (2, "error: --resume goes on with its own job: leave out --seed\n")
+    subprocess.run(resume, cwd=ROOT, capture_output=True, check=True)
+    assert not kept.exists(), "a finished run needs none"
+    subprocess.run(command(tiny, *job, "--latents", files[0], "--output", tmp_path / "w.webp"), cwd=ROOT, capture_output=True, check=True)
+    whole, rest = (load_file(file)["latents"] for file in files)
+    assert (whole - rest).abs().max() < 1e-4
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_clear_error(tiny, tmp_path, monkeypatch, capsys):
+    def full(frames, output, fps):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "argv", ["parallel", *command(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4")[3:]])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(movies, "write", full)
+    assert cli.main() == 1
+    said = "the video was made but could not be written ([Errno 28] No space left on device): is the disk full?"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {said}"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
 def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path, sent, left):
     host = start_long_job(tiny, tmp_path, stderr=subprocess.PIPE, text=True)

@@ -16,6 +16,7 @@ from parallel.protocol import Job, Scope, checked
 from scripts.draw_locale import definition
 from tests.comfyui import PACK, Server, find_comfyui
 from tests.conftest import BUNDLED, ROOT, ends
+from tests.hostile import OUTSIDE
 
 VIDEO_WORKFLOWS = ["prompt_timeline", "refine_video", "text_to_long_video"]
 NODES = [
@@ -240,6 +241,24 @@ def test_a_wrong_widget_is_an_error_of_its_node(server, node, widget, value, sai
     assert status == 400
     assert said in json.dumps(answer["node_errors"][node], ensure_ascii=False).replace("\\n", "\n")
     assert "Traceback" not in server.log.read_text()[logged:]
+
+
+FREE_TEXT = ("negative", "prompt")  # what a model hears; any words are good ones
+
+
+@pytest.mark.parametrize("workflow", VIDEO_WORKFLOWS)
+def test_no_other_widget_of_text_takes_a_path(server, workflow):
+    """Out of its folder, absolute, of another host, or with a zero in it."""
+    tried = 0
+    for name, node in shipped(workflow).items():
+        words = [widget for widget, value in node["inputs"].items() if isinstance(value, str) and widget not in FREE_TEXT]
+        for widget in words if node["class_type"].startswith("VideoInfinity") else ():
+            for outside in OUTSIDE:
+                prompt = shipped(workflow)
+                prompt[name]["inputs"][widget] = outside
+                assert server.post("/prompt", {"prompt": prompt})[0] == 400, (name, widget, outside)
+                tried += 1
+    assert tried >= len(OUTSIDE)
 
 
 def test_a_killed_server_leaves_no_rank(tmp_path):

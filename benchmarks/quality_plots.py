@@ -1,0 +1,98 @@
+"""Draw what the study of coherence found, into bench/: seams by way, identity over time, scopes, and pictures of each way."""
+
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from benchmarks import study
+from benchmarks.ablations import CLIP, SCOPES, WAYS
+from benchmarks.plots import save
+
+Table = dict[str, dict[str, Any]]
+
+
+def draw(table: Table, rows: list[dict[str, Any]], pictures: dict[str, torch.Tensor]) -> None:
+    """Leave all pictures for which there is data."""
+    seams(table)
+    identity(rows)
+    scopes(table)
+    for frames in (study.SHORT, study.LONG):
+        sheet(pictures, frames)
+
+
+def seams(table: Table) -> None:
+    """Seam ratios with their 95 % intervals, by way, on the short videos."""
+    ways = [way.name for way in WAYS if f"{way.name}, {study.SHORT} frames" in table]
+    kinds = ("position", "velocity", "pixels", "latents")
+    figure, axes = plt.subplots(1, len(kinds), figsize=(12, 1 + 0.32 * len(ways)), sharey=True, constrained_layout=True)
+    for axis, kind in zip(axes, kinds):
+        values = np.array([table[f"{way}, {study.SHORT} frames"][f"seam, {kind}"] for way in ways])
+        spread = np.abs(values[:, 1:] - values[:, :1]).T
+        axis.errorbar(values[:, 0], ways, xerr=np.nan_to_num(spread), fmt="o", capsize=3)
+        axis.axvline(1, color="k", linewidth=0.8)
+        axis.set(title=kind, xscale="log", xlabel="at borders / inside clips")
+        axis.grid(alpha=0.3)
+    axes[0].invert_yaxis()
+    save(figure, "quality_seams")
+
+
+def identity(rows: list[dict[str, Any]]) -> None:
+    """How much of shape, colour and background is as in the beginning, over the longest videos."""
+    longest = [row for row in rows if row["frames"] == study.LONG]
+    if not longest:
+        return
+    figure, axis = plt.subplots(figsize=(7, 3), constrained_layout=True)
+    for way in dict.fromkeys(row["way"] for row in longest):
+        some = [row for row in longest if row["way"] == way]
+        starts = [int(start) for start in some[0]["identity"]]
+        axis.plot(starts, np.mean([list(row["identity"].values()) for row in some], axis=0), label=f"{way} ({len(some)} videos)")
+    axis.set(xlabel="frame", ylabel="as in the first window", ylim=(0, 1.05), title="Shape, colour and background over time")
+    axis.legend()
+    axis.grid(alpha=0.3)
+    save(figure, "quality_identity")
+
+
+def scopes(table: Table) -> None:
+    """What the two scopes do, on videos of middle length."""
+    names = [way.name for way in SCOPES if f"{way.name}, {study.MIDDLE} frames" in table]
+    if not names:
+        return
+    figures = ("as captioned", "unsteady", "teleports", "period", "kept to the end", "jitter")
+    figure, axes = plt.subplots(1, len(figures), figsize=(14, 1 + 0.3 * len(names)), sharey=True, constrained_layout=True)
+    for axis, key in zip(axes, figures):
+        values = np.array([table[f"{name}, {study.MIDDLE} frames"][key] for name in names])
+        axis.errorbar(values[:, 0], names, xerr=np.nan_to_num(np.abs(values[:, 1:] - values[:, :1]).T), fmt="o", capsize=3)
+        axis.set(title=key)
+        axis.grid(alpha=0.3)
+    axes[0].invert_yaxis()
+    save(figure, "quality_scopes")
+
+
+def sheet(pictures: dict[str, torch.Tensor], frames: int) -> None:
+    """Frames of each way's first video, one row a way: around the first border, or over the whole of a long one."""
+    rows = {name: shown for name, shown in pictures.items() if name.endswith(f", {frames} frames")}
+    rows = {name: rows[name] for name in sorted(rows, key=_place)}
+    if not rows:
+        return
+    count = len(next(iter(rows.values())))
+    figure, axes = plt.subplots(len(rows), count, figsize=(0.72 * count + 2.4, 0.72 * len(rows) + 0.3), squeeze=False)
+    for line, (name, shown) in zip(axes, rows.items()):
+        for number, (axis, picture) in enumerate(zip(line, shown)):
+            axis.imshow(picture.numpy())
+            axis.set(xticks=[], yticks=[])
+            if frames == study.SHORT and study.SHEET[number] == CLIP:
+                axis.spines["left"].set(color="red", linewidth=3)
+        line[0].set_ylabel(name.removesuffix(f", {frames} frames"), rotation=0, ha="right", va="center", fontsize=8)
+    figure.subplots_adjust(left=2.4 / (0.72 * count + 2.4), right=0.995, top=0.99, bottom=0.01, wspace=0.03, hspace=0.03)
+    save(figure, f"quality_sheet_{frames}")
+
+
+def _place(name: str) -> int:
+    order = [way.name for way in WAYS]
+    way = name.rsplit(", ", 1)[0]
+    return order.index(way) if way in order else len(order)

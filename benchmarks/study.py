@@ -1,0 +1,166 @@
+"""Make many videos in many ways with the bundled model, and read each: the raw results that docs/quality.md sums up."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from benchmarks import ablations, shape_metrics, two_ranks
+from benchmarks.ablations import CLIP, DEFAULT, GLOBAL, LOCAL, SCOPES, WAYS, Way
+from benchmarks.model_quality import captions
+from parallel import folder
+from parallel.comm.group import Group
+from parallel.protocol import Job, Prompt, Scope, checked
+from parallel.sampler import load
+from parallel.sampler.decode import decode
+from scripts.shapes import COLOURS, Scene
+from tests.conftest import BUNDLED
+
+STEPS, GUIDANCE = 8, 3.0
+SHORT, MIDDLE, LONG = 64, 240, 960
+PROCESSES = 2
+SHEET = range(10, 22)  # the frames of a contact sheet: six before the first border, six after
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video: a way, a length, a seed, which also chooses the caption; with `switch` another colour from the middle on."""
+
+    way: Way
+    frames: int
+    seed: int
+    switch: bool = False
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """The frames that clips begin with, and where ours would be cut if each rank had CLIP frames."""
+        return tuple(range(CLIP, self.frames, CLIP))
+
+
+def plan(quick: bool) -> list[Task]:
+    """Return the tasks of the study, the longest first; `quick` is a sixth of it or less."""
+    if quick:
+        chosen = {"default", "independent clips", "global scope off"}
+        found = [Task(way, SHORT, seed) for way in WAYS if way.name in chosen for seed in range(4)]
+        return [Task(DEFAULT, MIDDLE, 0), *found]
+    found = [Task(DEFAULT, LONG, seed) for seed in range(20)]
+    off = next(way for way in WAYS if way.name == "global scope off")
+    found += [Task(off, LONG, seed) for seed in range(8)]
+    middle = ("default", "independent clips", "local scope off", "overlapping windows", "whole-video attention")
+    found += [Task(way, MIDDLE, seed) for way in WAYS if way.name in middle for seed in range(4)]
+    found += [Task(way, MIDDLE, seed) for way in SCOPES for seed in range(2)]
+    found += [Task(DEFAULT, SHORT, seed, switch=True) for seed in range(6)]
+    return found + [Task(way, SHORT, seed) for way in WAYS for seed in range(6)]
+
+
+@cache
+def scenes() -> list[Scene]:
+    """Return the scene of each seed."""
+    return captions(32)
+
+
+@cache
+def model() -> load.Model:
+    """Return the bundled model, loaded once a process."""
+    torch.set_num_threads(1)
+    return load.load(folder.inspect(str(BUNDLED), None), torch.float32)
+
+
+def other(scene: Scene) -> Scene:
+    """Return the scene in the next colour."""
+    colours = list(COLOURS)
+    colour = colours[(colours.index(scene.colour) + 1) % len(colours)]
+    return Scene(scene.shape, colour, scene.background, scene.motion)
+
+
+def job(task: Task) -> Job:
+    """Return a task's job, before its way changes it."""
+    scene = scenes()[task.seed]
+    prompts = [Prompt(frame=0, text=scene.caption)]
+    if task.switch:
+        prompts.append(Prompt(frame=task.frames // 2, text=other(scene).caption))
+    return checked(
+        Job,
+        model=str(BUNDLED),
+        prompts=tuple(prompts),
+        frames=task.frames,
+        height=64,
+        width=64,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        seed=task.seed,
+        scope=Scope(local_context=LOCAL, global_frames=GLOBAL),
+    )
+
+
+def run(tasks: list[Task]) -> Iterator[dict[str, Any]]:
+    """Yield what each video shows, in no order: those that need ranks on one rank a clip, the others two at a time."""
+    alone = [task for task in tasks if not task.way.ranks]
+    with get_context("spawn").Pool(PROCESSES) as pool:
+        yield from pool.imap_unordered(measure, alone)
+    together = [task for task in tasks if task.way.ranks]
+    sizes = {task.frames // CLIP for task in together}
+    for size in sizes:
+        some = [task for task in together if task.frames // CLIP == size]
+        parts = two_ranks.run(make_all, some, size=size)
+        for number, task in enumerate(some):
+            yield read(task, torch.cat([rank[number] for rank in parts], dim=1))
+
+
+def make_all(group: Group, tasks: list[Task]) -> list[torch.Tensor]:
+    """Return this rank's clip of each task's latents."""
+    return [ablations.make(model(), job(task), task.way, group) for task in tasks]
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """Make a video on one rank and return what it shows."""
+    return read(task, ablations.make(model(), job(task), task.way, ALONE))
+
+
+def read(task: Task, latents_CTHW: torch.Tensor) -> dict[str, Any]:
+    """Return what a video shows, in plain numbers; the first seed's also with pictures."""
+    frames = torch.empty(task.frames, 64, 64, 3)
+    for _ in decode(model(), latents_CTHW[None], frames, list(range(task.frames))):
+        pass
+    scene, reading = scenes()[task.seed], shape_metrics.read(frames)
+    differences = partial(shape_metrics.at_borders, borders=task.borders, reach=1)
+    seams = shape_metrics.seams(reading, task.borders)
+    seams["pixels"] = differences(shape_metrics.differences(frames))
+    seams["latents"] = differences(shape_metrics.differences(latents_CTHW.movedim(1, 0)))
+    result = {
+        "way": task.way.name,
+        "frames": task.frames,
+        "seed": task.seed,
+        "switch": task.switch,
+        "seams": {name: [part.tolist() for part in parts] for name, parts in seams.items()},
+        "motion": shape_metrics.motion(reading, scene),
+        "identity": shape_metrics.identity(reading),
+        "jitter": shape_metrics.jitter(frames),
+    }
+    if task.switch:
+        result |= arrival(task, frames, scene)
+    if task.seed == 0:
+        chosen = SHEET if task.frames == SHORT else torch.linspace(0, task.frames - 1, len(SHEET)).round().long().tolist()
+        result["pictures"] = (frames[list(chosen)] * 255).round().to(torch.uint8)
+    return result
+
+
+def arrival(task: Task, frames: torch.Tensor, scene: Scene) -> dict[str, float]:
+    """Return when a switched prompt is seen, and how far the frames before it are from those of the video without it."""
+    plain = Task(task.way, task.frames, task.seed)
+    latents = ablations.make(model(), job(plain), plain.way, ALONE)
+    same = torch.empty_like(frames)
+    for _ in decode(model(), latents[None], same, list(range(task.frames))):
+        pass
+    switch = task.frames // 2
+    apart = 255 * (frames - same).flatten(1).abs().mean(1)
+    return {
+        "arrival": shape_metrics.arrival(frames, switch, other(scene)),
+        "changed far before": float(apart[: switch // 2].mean()),
+        "changed just before": float(apart[switch // 2 : switch].mean()),
+        "changed after": float(apart[switch:].mean()),
+    }

@@ -1,0 +1,113 @@
+"""What is said of a tracked shape, on rendered videos whose truth is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import coherence, shape_metrics
+from parallel import movies
+from scripts.shapes import PERIOD, Scene, render
+
+ORBIT = Scene("circle", "red", "gray", "orbiting clockwise")
+BOUNCE = Scene("square", "blue", "white", "bouncing horizontally")
+FRAMES, CLIP = 96, 16
+BORDERS = tuple(range(CLIP, FRAMES, CLIP))
+
+
+def film(scene: Scene, frames: torch.Tensor) -> torch.Tensor:
+    return render(scene, frames).permute(0, 2, 3, 1)
+
+
+def cut_film(scene: Scene) -> torch.Tensor:
+    """A row of clips, each of which begins at another phase."""
+    phases = torch.tensor([0, 9, 2, 14, 5, 20])
+    return film(scene, torch.arange(FRAMES) + phases.repeat_interleave(CLIP))
+
+
+@pytest.mark.parametrize("scene", [ORBIT, BOUNCE])
+def test_one_smooth_video_has_no_seam_and_moves_as_captioned(scene):
+    reading = shape_metrics.read(film(scene, torch.arange(FRAMES)))
+    for border, inside in shape_metrics.seams(reading, BORDERS).values():
+        assert shape_metrics.border_p(border, inside) > 0.05
+    border, inside = shape_metrics.seams(reading, BORDERS)["position"]
+    assert border.mean() / inside.mean() == pytest.approx(1, abs=0.1) and len(border) == len(BORDERS)
+    found = shape_metrics.motion(reading, scene)
+    assert (found["seen"], found["as captioned"], found["teleports"]) == (1, 1, 0)
+    assert found["period"] > 0.98 and found["unsteady"] < 0.4
+    assert set(shape_metrics.identity(reading).values()) == {1.0}
+
+
+def test_clips_that_were_joined_have_seams_at_their_borders_and_nowhere_else():
+    reading = shape_metrics.read(cut_film(ORBIT))
+    for border, inside in shape_metrics.seams(reading, BORDERS).values():
+        assert border.mean() > 3 * inside.mean() and shape_metrics.border_p(border, inside) < 0.01
+    elsewhere = tuple(start + CLIP // 2 for start in BORDERS)
+    border, inside = shape_metrics.seams(reading, elsewhere)["position"]
+    assert shape_metrics.border_p(border, inside) > 0.05
+    assert shape_metrics.motion(reading, ORBIT)["teleports"] > 20
+
+
+def test_a_shape_that_changes_its_colour_is_another_one_from_then_on():
+    green = Scene("circle", "green", "gray", "orbiting clockwise")
+    frames = torch.arange(FRAMES)
+    video = torch.cat([film(ORBIT, frames[:48]), film(green, frames[48:])])
+    assert list(shape_metrics.identity(shape_metrics.read(video)).values()) == pytest.approx([1, 1, 2 / 3, 2 / 3])
+    assert shape_metrics.arrival(video, 40, green) == 46 - 40, "of the four frames that are read, two show it from 46 on"
+    assert shape_metrics.arrival(video, 48, green) == 0
+    assert shape_metrics.arrival(video, 0, Scene("circle", "cyan", "gray", "orbiting clockwise")) == float("inf")
+
+
+def test_a_shape_that_stands_still_or_is_not_there_does_not_move_as_captioned():
+    still = film(ORBIT, torch.zeros(FRAMES, dtype=torch.long))
+    found = shape_metrics.motion(shape_metrics.read(still), ORBIT)
+    assert found["as captioned"] == 0 and found["speed"] < 0.01
+    empty = torch.full((FRAMES, 64, 64, 3), 0.5)
+    found = shape_metrics.motion(shape_metrics.read(empty), ORBIT)
+    assert (found["seen"], found["as captioned"], found["speed"]) == (0, 0, 0)
+
+
+def test_a_path_of_another_period_does_not_come_back():
+    centres = shape_metrics.read(film(ORBIT, torch.arange(FRAMES))).centres
+    assert shape_metrics.period_kept(centres) > 0.98
+    slow = shape_metrics.read(film(ORBIT, torch.arange(FRAMES) // 2)).centres
+    assert shape_metrics.period_kept(slow) < -0.5, "half a turn in one period"
+    assert np.isnan(shape_metrics.period_kept(centres[:PERIOD]))
+
+
+def test_values_that_span_a_border_belong_to_it():
+    values = np.array([1.0, 2.0, np.nan, 4.0, 5.0])  # of frames 2 to 6, each of three frames
+    border, inside = shape_metrics.at_borders(values, (4,), reach=2)
+    assert border.tolist() == [4.0] and inside.tolist() == [1.0, 2.0, 5.0], "frames 4 and 5, and one is not known"
+
+
+def test_a_file_of_any_video_is_scored(tmp_path, capsys):
+    file = tmp_path / "v.mp4"
+    movies.write(cut_film(ORBIT), file, 8)
+    assert coherence.score_video(file, len(BORDERS) + 1) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["borders"] == list(BORDERS) and said["frames"] == FRAMES
+    assert said["seam_jump"] > 2 and said["seam_jump_p"] < 0.01
+    movies.write(film(ORBIT, torch.arange(FRAMES)), file, 8)
+    coherence.score_video(file, len(BORDERS) + 1)
+    said = json.loads(capsys.readouterr().out)
+    assert said["seam_jump"] < 1.2 and said["seam_jump_p"] > 0.05
+
+
+def row(seed: int, border: float, kept: float) -> dict:
+    part = [[border] * 3, [1.0] * 10]
+    seams = {kind: part for kind in ("position", "velocity", "pixels", "latents")}
+    motion = dict.fromkeys(("seen", "as captioned", "unsteady", "teleports", "speed", "period"), 1.0)
+    return {"way": "w", "frames": 64, "seed": seed, "switch": False, "seams": seams, "motion": motion, "identity": {0: 1.0, 24: kept}, "jitter": 0.0}
+
+
+def test_figures_come_with_the_interval_of_their_videos():
+    rows = [row(seed, border, float(seed < 3)) for seed, border in enumerate((1.0, 2.0, 3.0, 4.0))]
+    table = coherence.sum_up(rows)["w, 64 frames"]
+    mean, low, high = table["seam, position"]
+    assert mean == 2.5 and 1.0 < low < 2.0 and 3.0 < high < 4.0
+    assert table["kept to the end"][0] == 0.75 and table["videos"] == 4
+    assert table["p, position"] < 0.01
+    same = coherence.sum_up([row(seed, 1.0, 1.0) for seed in range(4)])["w, 64 frames"]
+    assert same["seam, position"] == (1.0, 1.0, 1.0) and same["p, position"] > 0.05
