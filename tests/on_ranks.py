@@ -85,3 +85,17 @@ def sample_from(group: Group, job, noise):
     settings = {"view": view, "scheduler": scheduler, "schedule": steps, "report": lambda *_: None}
     *_, last = generate.sample(model, job, start, heard, **settings)
     return last
+
+
+def kept_messages(group: Group, stale):
+    """Return the bytes of messages that a UNet keeps after a call."""
+    net, view = builders.unet(), _view(group, 8, 2, 2)
+    view.call.keep = stale
+    x, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, 16)
+    with torch.inference_mode(), patched(unet3d.frame_changes(net, view, Biases(view))):
+        net(x[:, :, view.clip.start : view.clip.stop], 1, encoder_hidden_states=text)
+    pending = [p for exchange in view.call.exchanges for p in (exchange.source, *exchange.kept.values()) if p is not None]
+    held = sum(p.inbox.nbytes for p in pending)
+    view.call.drain()
+    assert not any(exchange.source or exchange.kept for exchange in view.call.exchanges)
+    return held
