@@ -64,6 +64,8 @@ class Way:
             run_calls(call, works)
             self.seconds.append(time.perf_counter() - began)
             self.profile["waiting for others"] += meter.waited - waited
+            if not number:
+                self.profile = dict.fromkeys(self.profile, 0.0)
             for hook in hooks:
                 hook.remove()
 
@@ -101,10 +103,9 @@ def measure(group: Group, repeats: int) -> dict[str, Any]:
             way.call()
     for way in ways.values():
         way.view.call.drain()
-    calls = repeats + 1
     return {
         "seconds": {name: way.seconds[1:] for name, way in ways.items()},
-        "profile": {name: {part: spent / calls for part, spent in way.profile.items()} for name, way in ways.items()},
+        "profile": {name: {part: spent / repeats for part, spent in way.profile.items()} for name, way in ways.items()},
     }
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -97,4 +98,7 @@ def attach(handle: BlockHandle) -> torch.Tensor:
 
 def _map(descriptor: int, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
     memory = mmap.mmap(descriptor, 0)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)  # 2 MB at a time: 500 times fewer faults as frames are first written
     return torch.frombuffer(memory, dtype=DTYPES[dtype], count=torch.Size(shape).numel()).view(shape)

@@ -94,3 +94,17 @@ def make_way(group: Group, name, frames):
     way = next(way for way in ablations.WAYS if way.name == name)
     job = study.job(study.Task(way, frames, 1)).model_copy(update={"num_inference_steps": 2})
     return ablations.make(study.model(), job, way, group)
+
+
+def kept_messages(group: Group, stale):
+    """Return the bytes of messages that a UNet keeps after a call."""
+    net, view = builders.unet(), _view(group, 8, 2, 2)
+    view.call.keep = stale
+    x, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, 16)
+    with torch.inference_mode(), patched(unet3d.frame_changes(net, view, Biases(view))):
+        net(x[:, :, view.clip.start : view.clip.stop], 1, encoder_hidden_states=text)
+    pending = [p for exchange in view.call.exchanges for p in (exchange.source, *exchange.kept.values()) if p is not None]
+    held = sum(p.inbox.nbytes for p in pending)
+    view.call.drain()
+    assert not any(exchange.source or exchange.kept for exchange in view.call.exchanges)
+    return held

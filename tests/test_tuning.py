@@ -1,5 +1,6 @@
 """How a job is run: slices, branches apart and parked skips leave the video as it is; stale context and reuse change it a little."""
 
+import contextvars
 import logging
 
 import pytest
@@ -8,11 +9,14 @@ import torch
 from parallel import folder
 from parallel.comm.group import Group
 from parallel.comm.turns import Turns
+from parallel.errors import Stopped
 from parallel.layers.activation import Activation
+from parallel.layers.exchange import Call
 from parallel.models import unet3d
 from parallel.plan import plan
 from parallel.protocol import Job, Prompt, Scope, Tuning, checked
 from parallel.sampler import load
+from parallel.sampler.denoise import kept_steps, set_call
 from parallel.sampler.generate import Blocks, generate
 from tests import builders
 from tests.conftest import BUNDLED
@@ -52,6 +56,48 @@ def test_stale_context_sends_less_and_stays_near(pools, exact):
     assert stale.ranks[0].messages - whole.ranks[0].messages == (steps_that_send - 8) * 2 * plan(job(), 2).messages_a_call
     apart = (stale.latents - exact).abs().mean()
     assert 1e-4 < apart < 0.1 * exact.std()
+
+
+@pytest.mark.parametrize(
+    "tuning, begin, kept",
+    [
+        (Tuning(), 0, []),
+        (Tuning(stale_after=3, stale_for=2), 0, [2, 4, 6]),
+        (Tuning(stale_after=3, stale_for=2), 5, [5, 7]),
+        (Tuning(stale_after=4, stale_for=8, reuse_every=2), 0, [4, 12]),  # 3 runs the outermost layers only
+        (Tuning(stale_after=4, stale_for=8, reuse_every=3), 0, [3, 12]),  # 11 does
+    ],
+)
+def test_what_stale_steps_use_is_kept_when_all_layers_run(tuning, begin, kept):
+    steps = 9 if tuning.stale_for == 2 else 20
+    assert kept_steps(tuning, steps, begin=begin) == kept
+    call = Call()
+    for index in range(begin, steps):
+        set_call(call, tuning, index, steps, begin=begin)
+        assert call.keep == (index in kept) and call.stale == bool(kept and index > kept[0])
+        assert not (call.keep and call.reuse)
+
+
+def test_stale_context_and_reuse_together_send_less_than_either(pools, exact):
+    both = {"stale_after": 2, "stale_for": 4, "reuse_every": 2}
+    apart = [pools(2).run(job(tuning=Tuning(**{k: v for k, v in both.items() if k in some}))) for some in (both, ("reuse_every",))]
+    assert apart[0].ranks[0].messages < apart[1].ranks[0].messages
+    assert (apart[0].latents - exact).abs().mean() < 0.5 * exact.std()
+
+
+def test_a_stop_between_stale_steps_leaves_no_message_under_way(pools, exact):
+    """The next job on the same ranks must get its own messages."""
+    seen, tuning = [], Tuning(stale_after=1, stale_for=1)
+    with pytest.raises(Stopped):
+        stop = lambda: any(step.step >= 3 for step in seen if step.phase == "denoise")  # noqa: E731
+        pools(2).run(job(num_inference_steps=200, tuning=tuning), on_step=lambda step, _: seen.append(step), should_stop=stop)
+    assert (pools(2).run(job()).latents - exact).abs().max() < 1e-5
+
+
+def test_a_message_is_gone_when_it_is_read(ranks):
+    """Else a clip would keep the last one of every layer: a gigabyte for VideoCrafter2."""
+    assert ranks("kept_messages", 2, stale=False) == [0, 0]
+    assert ranks("kept_messages", 2, stale=True)[0] > 0
 
 
 def test_stale_context_on_one_rank_changes_nothing(pools, exact):
@@ -111,6 +157,13 @@ def test_turns_change_at_every_wait_and_end_together():
 
     assert turns.run([lambda: work("a", 2), lambda: work("b", 3)]) == ["a", "b"]
     assert said == ["a0", "b0", "a1", "b1", "b2"]
+
+
+def test_a_turn_works_in_the_callers_context():
+    """Where torch keeps its settings, such as what to do with a layer that can't be compiled."""
+    setting = contextvars.ContextVar("setting", default="none")
+    setting.set("ours")
+    assert Turns(torch.device("cpu")).run([setting.get, setting.get]) == ["ours", "ours"]
 
 
 @pytest.mark.parametrize("failing", [0, 1])

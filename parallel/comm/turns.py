@@ -4,6 +4,7 @@ Guidance's two branches are such functions: two UNet calls that need nothing of 
 thread of its own, and they change at every exchange, in the same order on all ranks, so that their collectives match.
 """
 
+import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -27,7 +28,12 @@ class Turns:
         """Return what each function returns; raise what the first that fails does, when all have ended."""
         self.now, self.working, self.fault = 0, list(range(len(works))), None
         values: dict[int, Value_T] = {}
-        threads = [threading.Thread(target=self._work, args=(n, work, values)) for n, work in enumerate(works) if n]
+        # In the caller's context, where torch keeps its settings.
+        threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(self._work, number, work, values))
+            for number, work in enumerate(works)
+            if number
+        ]
         for thread in threads:
             thread.start()
         self._work(0, works[0], values)

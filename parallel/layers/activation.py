@@ -2,7 +2,7 @@
 
 diffusers' forwards keep a name for every tensor until they return, and join a skip tensor with what came from below by a copy
 of both. Through handles they free each tensor as soon as its last reader is through, join without a copy, and a skip tensor
-can wait for its second reader in host memory (its bytes over PCIe cost about 2 % of a step).
+can wait for its second reader in host memory.
 """
 
 from typing import Any

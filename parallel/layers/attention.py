@@ -20,6 +20,7 @@ from .view import View
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values, or own frames and arrivals
 FEED_FORWARD = 24  # numbers, times the width, that are alive a token in a gated feed-forward
+ARRIVAL = 6  # the same for a token that came: raw, normalised, projected, keys and values
 
 
 @dataclass
@@ -80,7 +81,7 @@ class FrameTransformer(nn.Module):
             if place != first:
                 far_BAPC, _ = exchange(state_BFPC)
             projected = site.projected(exchange)
-            for number, (branch, cut) in enumerate(self._slices(state_BFPC)):
+            for number, (branch, cut) in enumerate(self._slices(state_BFPC, far_BACP.shape[1])):
                 near_FPC = state_BFPC[branch, :, cut]
                 if place == first:
                     near_FPC = self._enter(x_BFCP[branch, ..., cut], total_BG3[branch])
@@ -100,9 +101,9 @@ class FrameTransformer(nn.Module):
         """Return raw frames as the blocks' hidden states, (F, P, C)."""
         return self.proj_in(moments.normalize(x_FCP, total_G3, self.norm).transpose(1, 2))
 
-    def _slices(self, state_BFPC: torch.Tensor):
+    def _slices(self, state_BFPC: torch.Tensor, arrivals: int):
         branches, frames, pixels, width = state_BFPC.shape
-        bytes_each = FEED_FORWARD * frames * width * state_BFPC.element_size()
+        bytes_each = max(FEED_FORWARD * frames, ARRIVAL * (frames + arrivals)) * width * state_BFPC.element_size()
         return [(b, cut) for b in range(branches) for cut in self.slices.over_pixels(pixels, bytes_each)]
 
 
@@ -146,10 +147,13 @@ class Site(nn.Module):
 
     def projected(self, exchange: Exchange) -> dict[int, Pair]:
         """Return the keys and values, by number of slice, that were made of what an exchange returned again, if any."""
+        if not exchange.call.stale:
+            self.stale.pop(exchange.call.branch, None)
+            return {}
         source, found = self.stale.get(exchange.call.branch, (None, {}))
-        if source is not exchange.source or not exchange.call.stale:
+        if source is not exchange.source:
             found = {}
-            self.stale[exchange.call.branch] = (exchange.source if exchange.call.stale else None, found)
+            self.stale[exchange.call.branch] = (exchange.source, found)
         return found
 
 

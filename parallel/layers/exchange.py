@@ -33,6 +33,7 @@ class Call:
             for pending in exchange.kept.values():
                 pending.wait()
             exchange.kept.clear()
+            exchange.source = None
 
 
 class Exchange:
@@ -41,7 +42,7 @@ class Exchange:
     def __init__(self, lane: Lane, group: Group, call: Call):
         self.lane, self.group, self.call = lane, group, call
         self.kept: dict[int, Pending] = {}  # by branch
-        self.source: Pending | None = None  # of what the last call returned
+        self.source: Pending | None = None  # of what the last stale call returned
         call.exchanges.append(self)
 
     def __call__(self, x: torch.Tensor, note: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -53,9 +54,10 @@ class Exchange:
             self.kept[call.branch] = new
         if old is None:
             self._let_others_work()
-        self.source = old or new
-        assert self.source is not None
-        return self.source.wait(note)
+        source = old or new
+        assert source is not None
+        self.source = source if call.stale else None  # else a message would live until the next one of its layer
+        return source.wait(note)
 
     def _let_others_work(self) -> None:
         if self.call.turns is not None:

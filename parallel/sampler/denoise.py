@@ -76,12 +76,28 @@ def run_calls(call: Call, works: list[Callable[[], torch.Tensor]]) -> list[torch
 def set_call(call: Call, tuning: Tuning, index: int, steps: int, *, begin: int = 0) -> None:
     """Say what step `index` (from 0) of a run does: exact, or with stale context; all layers, or the outermost.
 
-    The first step of a run that goes on from a snapshot has nothing to reuse: it is exact, and runs all layers.
+    The first step of a run that goes on from a snapshot has nothing to reuse: it is exact, and runs all layers. What is kept
+    for stale steps is kept on a step that runs all layers, the first that is due.
     """
+    kept = kept_steps(tuning, steps, begin=begin)
+    call.keep = index in kept
+    call.stale = bool(kept) and index > kept[0]
+    call.reuse = reuses(tuning, index, begin=begin)
+
+
+def reuses(tuning: Tuning, index: int, *, begin: int) -> bool:
+    """Say whether a step runs the outermost layers only."""
+    return index != begin and index % tuning.reuse_every != 0
+
+
+def kept_steps(tuning: Tuning, steps: int, *, begin: int) -> list[int]:
+    """Return the steps of which all layers keep what comes, for the stale steps that follow."""
     exact = steps if tuning.stale_after is None else max(tuning.stale_after, begin + 1)
-    call.stale = index >= exact
-    call.keep = exact - 1 <= index < steps - 1 and (index - exact + 1) % tuning.stale_for == 0
-    call.reuse = index != begin and index % tuning.reuse_every != 0
+    found: list[int] = []
+    for step in range(exact - 1, steps - 1):
+        if not reuses(tuning, step, begin=begin) and (not found or step - found[-1] >= tuning.stale_for):
+            found.append(step)
+    return found
 
 
 def as_batch(x_BCFHW: torch.Tensor) -> torch.Tensor:

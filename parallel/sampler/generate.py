@@ -196,7 +196,11 @@ def sample(
     if len(calls) > 1 and not fitted.apart:
         view.call.turns = Turns(view.group.device)
     with patched(changes):
-        yield from denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
+        try:
+            yield from denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
+        except GeneratorExit:  # a stop, of all ranks after the same step; after a fault nobody may wait for anybody
+            view.call.drain()
+            raise
     view.call.drain()
 
 
