@@ -37,7 +37,7 @@ class Way:
     name: str
     by: str = "ours"
     scope: dict[str, Any] = field(default_factory=dict)
-    noise: Noise = Noise()
+    noise: Noise = field(default_factory=Noise)
     ranks: bool = False  # it needs one rank a clip
 
 

@@ -98,7 +98,12 @@ def claims(table: dict[str, dict[str, Any]], *, quick: bool, minutes: float) -> 
     ends = {"ratio": ours[0], "lower end": ours[1], "upper end": ours[2]}
     found = [
         Claim("quality: no visible border at defaults, lower end of the seam ratio", ours[1], "<= 1.0", ends),
-        Claim("quality: independent clips, position seam ratio", apart[0], ">= 3.0", {"lower end": apart[1], "upper end": apart[2]}),
+        Claim(
+            "quality: independent clips, position seam ratio",
+            apart[0],
+            ">= 3.0",
+            {"lower end": apart[1], "upper end": apart[2]},
+        ),
     ]
     if not quick:
         kept, off = (table[f"{way}, {study.LONG} frames"] for way in ("default", "global scope off"))
@@ -113,7 +118,10 @@ def run_study(*, quick: bool) -> int:
     tasks, rows = study.plan(quick), []
     for row in study.run(tasks):
         rows.append(row)
-        print(f"{time.perf_counter() - began:6.0f} s  {len(rows)}/{len(tasks)}  {row['way']}, {row['frames']}, seed {row['seed']}", flush=True)
+        print(
+            f"{time.perf_counter() - began:6.0f} s  {len(rows)}/{len(tasks)}  {row['way']}, {row['frames']}, seed {row['seed']}",
+            flush=True,
+        )
     pictures = {f"{row['way']}, {row['frames']} frames": row.pop("pictures") for row in rows if "pictures" in row}
     table = sum_up(rows)
     minutes = (time.perf_counter() - began) / 60

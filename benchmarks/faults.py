@@ -60,7 +60,14 @@ def measure_matrix(rounds: int, tiny: Path) -> tuple[list[Claim], fault_matrix.T
 
 def bundled(**change) -> Job:
     """Return a job of the bundled model whose steps take a while."""
-    values = {"frames": 96, "height": 64, "width": 64, "num_inference_steps": STEPS, "guidance_scale": 3.0, "scheduler": "dpmpp_2m"}
+    values = {
+        "frames": 96,
+        "height": 64,
+        "width": 64,
+        "num_inference_steps": STEPS,
+        "guidance_scale": 3.0,
+        "scheduler": "dpmpp_2m",
+    }
     prompt = Prompt(frame=0, text="a red circle orbiting clockwise on a gray background")
     return checked(Job, model=str(BUNDLED), prompts=(prompt,), scope=Scope(local_context=8), **{**values, **change})
 

@@ -57,7 +57,10 @@ def prompt(seed: int, *, steps: int = 6, frames: int = 16) -> dict:
     graph["timeline"]["inputs"]["timeline"] = "0: a red circle orbiting clockwise on a gray background"
     graph["ranks"]["inputs"].update(devices="cpu,cpu", threads=1)
     lossless = {"filename_prefix": "pressure", "fps": 8.0, "lossless": True, "quality": 90, "method": "default"}
-    graph["save"] = {"class_type": "SaveAnimatedWEBP", "inputs": {"images": copy.copy(graph["video"]["inputs"]["images"]), **lossless}}
+    graph["save"] = {
+        "class_type": "SaveAnimatedWEBP",
+        "inputs": {"images": copy.copy(graph["video"]["inputs"]["images"]), **lossless},
+    }
     del graph["video"]
     return graph
 

@@ -50,7 +50,9 @@ def identity(rows: list[dict[str, Any]]) -> None:
     for way in dict.fromkeys(row["way"] for row in longest):
         some = [row for row in longest if row["way"] == way]
         starts = [int(start) for start in some[0]["identity"]]
-        axis.plot(starts, np.mean([list(row["identity"].values()) for row in some], axis=0), label=f"{way} ({len(some)} videos)")
+        axis.plot(
+            starts, np.mean([list(row["identity"].values()) for row in some], axis=0), label=f"{way} ({len(some)} videos)"
+        )
     axis.set(xlabel="frame", ylabel="as in the first window", ylim=(0, 1.05), title="Shape, colour and background over time")
     axis.legend()
     axis.grid(alpha=0.3)

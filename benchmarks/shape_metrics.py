@@ -80,7 +80,14 @@ def motion(reading: Reading, scene: Scene) -> dict[str, float]:
     moved = moved[~np.isnan(moved)]
     seen = float(torch.cat([each.seen for each in reading.tracks]).float().mean())
     if not len(moved):
-        return {"seen": seen, "as captioned": 0.0, "unsteady": float("nan"), "teleports": float("nan"), "speed": 0.0, "period": 0.0}
+        return {
+            "seen": seen,
+            "as captioned": 0.0,
+            "unsteady": float("nan"),
+            "teleports": float("nan"),
+            "speed": 0.0,
+            "period": 0.0,
+        }
     return {
         "seen": seen,
         "as captioned": float(np.mean([each.motion == scene.motion for each in reading.tracks])),

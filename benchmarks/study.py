@@ -49,9 +49,9 @@ def plan(quick: bool) -> list[Task]:
         return [Task(DEFAULT, MIDDLE, 0), *found]
     found = [Task(DEFAULT, LONG, seed) for seed in range(20)]
     off = next(way for way in WAYS if way.name == "global scope off")
-    found += [Task(off, LONG, seed) for seed in range(8)]
+    found += [Task(off, LONG, seed) for seed in range(6)]
     middle = ("default", "independent clips", "local scope off", "overlapping windows", "whole-video attention")
-    found += [Task(way, MIDDLE, seed) for way in WAYS if way.name in middle for seed in range(4)]
+    found += [Task(way, MIDDLE, seed) for way in WAYS if way.name in middle for seed in range(3)]
     found += [Task(way, MIDDLE, seed) for way in SCOPES for seed in range(2)]
     found += [Task(DEFAULT, SHORT, seed, switch=True) for seed in range(6)]
     return found + [Task(way, SHORT, seed) for way in WAYS for seed in range(6)]

@@ -78,11 +78,11 @@ def seam_ratio(frames_THWC: torch.Tensor, borders: tuple[int, ...], order: int) 
 
 
 def drift(frames_THWC: torch.Tensor, clip_length: int) -> Drift:
-    """Return how fast clips leave the first one, by least squares over the clips after it, per 100 frames.
+    """Return how fast clips leave the first one, by least squares over the clips, per 100 frames.
 
     The histogram has BINS bins a channel and its distance is total variation, averaged over the channels. Sharpness is the
-    variance of the luma's Laplacian. NaN for fewer than three whole clips. The first clip is the reference but no point of the
-    line: its distance from itself is 0, which would tilt the line of a video that only varies.
+    variance of the luma's Laplacian. NaN for fewer than three whole clips. The first clip is no point of the histogram's line:
+    its distance from itself is 0, which would tilt the line of a video that only varies.
     """
     clips = [frames_THWC[start : start + clip_length] for start in range(0, len(frames_THWC), clip_length)]
     clips = [clip for clip in clips if len(clip) == clip_length]
@@ -92,8 +92,8 @@ def drift(frames_THWC: torch.Tensor, clip_length: int) -> Drift:
     means = torch.stack([clip.mean((0, 1, 2), dtype=torch.float64) for clip in clips])
     sharpness = torch.stack([_sharpness(clip) for clip in clips]).log()
     distance = (histograms - histograms[0]).abs().sum(-1).mean(-1) / 2
-    curves = [distance, *(means - means[0]).T, sharpness - sharpness[0]]
-    return Drift(*(_slope(curve[1:], every=clip_length) for curve in curves))
+    curves = [distance[1:], *means.T, sharpness]
+    return Drift(*(_slope(curve, every=clip_length) for curve in curves))
 
 
 def stagnation(frames_THWC: torch.Tensor) -> Stagnation:

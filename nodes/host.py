@@ -14,7 +14,7 @@ from PIL import Image
 from server import PromptServer
 
 from ..parallel.errors import JobRefused, Stopped
-from ..parallel.plan import plan
+from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.protocol import Job, Step
@@ -76,6 +76,9 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
     warm = _warm_pool(devices, choice.threads or None)
     progress = Progress(job)
     warm.enlist(plan(job, len(devices)).memory.peak)
+    notice = keys_notice(job) if job.num_inference_steps else None
+    if notice is not None:
+        tell(notice)
     try:
         video = warm.pool.run(job, init=init, on_step=progress, on_restart=tell, should_stop=progress.is_cancelled)
         if not progress.cancelled:

@@ -35,6 +35,24 @@ class ClipParallelSampler(io.ComfyNode):
                 scope_input(),
                 io.Latent.Input("latent", optional=True, tooltip="A video to start from, with `denoise` below 1."),
                 tuning_input(),
+                io.Combo.Input(
+                    "noise",
+                    options=["independent", "shuffled", "mixed"],
+                    default="independent",
+                    optional=True,
+                    tooltip="How alike the frames begin: each with its own noise; the first 16 frames' noise again and again, "
+                    "shuffled (FreeNoise); or partly the same noise in all frames. Alike frames tend to hold together, and to "
+                    "move less.",
+                ),
+                io.Float.Input(
+                    "noise_share",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="With `mixed` noise: how much of it all frames have in common; 0 is none, 1 is all.",
+                ),
             ],
             outputs=[io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w): decode, save or refine them.")],
         )
@@ -49,9 +67,12 @@ class ClipParallelSampler(io.ComfyNode):
         scope=None,
         latent=None,
         tuning=None,
+        noise="independent",
+        noise_share=0.5,
         **widgets,
     ) -> io.NodeOutput:
-        job = build_job(model, timeline, scope, tuning, steps=widgets.pop("steps"), denoise=denoise, decode=False, **widgets)
+        widgets |= {"denoise": denoise, "noise": {"kind": noise, "share": noise_share}}
+        job = build_job(model, timeline, scope, tuning, decode=False, **widgets)
         init = None if latent is None or denoise == 1 else latent["samples"][0]
         video = host.run(job, ranks or RanksChoice(), init=init)
         return io.NodeOutput({"samples": video.latents})

@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io
 
-from ..parallel.plan import Plan, plan
+from ..parallel.plan import Plan, keys_notice, plan
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
@@ -82,6 +82,7 @@ def describe(outline: Plan, frame: int) -> str:
         f"messages: {outline.messages_a_call} a UNet call and rank"
         + ("" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
     ]
+    lines += filter(None, [keys_notice(job)])
     for number, prompt in enumerate(job.prompts):
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
         lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")

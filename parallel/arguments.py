@@ -5,7 +5,7 @@ from pathlib import Path
 
 from . import timeline
 from .errors import JobRefused
-from .protocol import Job, Prompt, Scope, Tuning, checked
+from .protocol import Job, Noise, Prompt, Scope, Tuning, checked
 
 ABOUT = "The engine without ComfyUI: make one long video on several ranks."
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
@@ -14,7 +14,7 @@ BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's grammar. Its defaults are the Job's."""
     default = {name: field.default for name, field in Job.model_fields.items()}
-    scope, tuning = Scope(), Tuning()
+    noise, scope, tuning = Noise(), Scope(), Tuning()
     parser = argparse.ArgumentParser(prog="python -m parallel", description=ABOUT)
     generate = parser.add_subparsers(dest="command", required=True).add_parser(
         "generate", help="make one long video", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -34,6 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--guidance", type=float, default=default["guidance_scale"])
     add("--seed", type=int, default=default["seed"])
     add("--scheduler", default=default["scheduler"], help="model, ddim, dpmpp_2m, uni_pc, euler or euler_ancestral")
+    add("--noise", default=noise.kind, help="independent, shuffled (FreeNoise) or mixed (PYoCo): how alike the frames begin")
+    add("--noise-window", type=int, default=noise.window, help="shuffled: first frames that have their own noise")
+    add("--noise-stride", type=int, default=noise.stride, help="shuffled: frames within which the order changes")
+    add("--noise-share", type=float, default=noise.share, help="mixed: variance that all frames have in common, 0 to 1")
     add("--loop", action="store_true", help="the last frame leads into the first")
     add("--devices", default="auto", help="auto, or one device a rank: cpu,cpu or cuda:0,cuda:1")
     add("--threads", type=int, help="threads of a CPU rank (default: the cores, shared out)")
@@ -131,7 +135,9 @@ def build_job(args: argparse.Namespace) -> Job:
         "denoise",
     )
     renamed = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
-    return checked(Job, prompts=prompts, scope=scope, tuning=tuning, **{name: getattr(args, name) for name in same}, **renamed)
+    noise = {"kind": args.noise, "window": args.noise_window, "stride": args.noise_stride, "share": args.noise_share}
+    settings = {"noise": noise, "scope": scope, "tuning": tuning}
+    return checked(Job, prompts=prompts, **settings, **{name: getattr(args, name) for name in same}, **renamed)
 
 
 def _read_text(file: str) -> str:

@@ -10,6 +10,8 @@ from .folder import ModelFolder, UNetShape
 from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
+TRAINED_FRAMES = 16  # of most text-to-video UNets, and of the bundled model, where a job does not say
+FEWEST, MOST = 0.75, 2.5  # times the trained number of keys: outside of it videos get visibly worse (docs/quality.md)
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -74,6 +76,23 @@ def plan(job: Job, ranks: int) -> Plan:
         memory=estimate_memory(model, job, len(cut[0])),
         shared_bytes=job.frames * job.height * job.width * 3 * 4,
     )
+
+
+def keys_notice(job: Job) -> str | None:
+    """Return a sentence if frames attend to many more, or fewer, frames than a model is trained on; None if they do not."""
+    span = scope.Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
+    middle, trained = job.frames // 2, job.scope.trained_frames or TRAINED_FRAMES
+    keys = len(scope.keys(range(middle, middle + 1), span))
+    if job.frames <= trained or FEWEST * trained <= keys <= MOST * trained:
+        return None
+    return (
+        f"a frame attends to {keys} frames, models are trained on {trained}: wanted {round(FEWEST * trained)} to "
+        f"{round(MOST * trained)} (twice local_context and one, and global_frames), or the video may {_what(keys, trained)}"
+    )
+
+
+def _what(keys: int, trained: int) -> str:
+    return "move less" if keys > trained else "fall apart"
 
 
 def count_messages(shape: UNetShape) -> int:

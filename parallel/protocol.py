@@ -15,6 +15,7 @@ Branches = Literal["auto", "together", "apart"]
 Parking = Literal["auto", "never", "always"]
 Phase = Literal["load", "encode", "denoise", "decode"]
 BlockType = Literal["float32", "uint8", "int64"]
+NoiseKind = Literal["independent", "shuffled", "mixed"]
 Fault = Literal["peer", "memory", "device", "crash"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Frozen_T = TypeVar("Frozen_T", bound="Frozen")
@@ -61,6 +62,30 @@ class Scope(Frozen):
     trained_frames: int | None = Field(None, ge=2, description="scale logits by log(keys) / log(this); None: do not")
 
 
+class Noise(Frozen):
+    """What a video starts from, by frame number: how alike the noise of its frames is. Each frame's is standard normal."""
+
+    kind: NoiseKind = Field(
+        "independent",
+        description="independent: every frame its own; shuffled: later frames reuse the first ones' in another order "
+        "(FreeNoise, arXiv 2310.15169); mixed: partly the same in all frames (PYoCo, arXiv 2305.10474)",
+    )
+    window: int = Field(16, ge=1, le=MAX_FRAMES, description="of `shuffled`: first frames that have their own noise")
+    stride: int = Field(4, ge=1, le=MAX_FRAMES, description="of `shuffled`: frames within which the order changes")
+    share: float = Field(
+        0.5, ge=0, le=1, allow_inf_nan=False, description="of `mixed`: variance that all frames have in common"
+    )
+
+    @model_validator(mode="after")
+    def _check_window(self) -> "Noise":
+        if self.window % self.stride:
+            fitting = max(1, self.window // self.stride) * self.stride
+            raise ValueError(
+                f"noise: wanted a window that is a multiple of the stride {self.stride}, got {self.window}: use {fitting}"
+            )
+        return self
+
+
 class Tuning(Frozen):
     """How a job is run. Only `stale_after` and `reuse_every` change the video, and say so."""
 
@@ -95,6 +120,7 @@ class Job(Frozen):
     seed: int = Field(0, ge=0, lt=2**64)
     scheduler: Scheduler = "model"
     loop: bool = False
+    noise: Noise = Noise()
     scope: Scope = Scope()
     tuning: Tuning = Tuning()
     denoise: float = Field(1.0, gt=0, le=1, allow_inf_nan=False, description="share of the schedule to run on `init`")

@@ -10,7 +10,13 @@ from benchmarks.ablations import SCOPES, WAYS
 from scripts.performance_page import show, table
 
 BENCH, DOCS = Path("bench"), Path("docs")
-PICTURES = ("quality_seams", "quality_identity", "quality_scopes", f"quality_sheet_{study.SHORT}", f"quality_sheet_{study.LONG}")
+PICTURES = (
+    "quality_seams",
+    "quality_identity",
+    "quality_scopes",
+    f"quality_sheet_{study.SHORT}",
+    f"quality_sheet_{study.LONG}",
+)
 SEAMS = ("position", "velocity", "pixels", "latents")
 MOTION = ("seen", "as captioned", "unsteady", "teleports", "speed", "period", "kept to the end", "jitter")
 
@@ -46,7 +52,12 @@ def main() -> None:
         "claims": table(
             ["claim", "value", "target", "holds"],
             [
-                [name.removeprefix("quality: "), show(float(claim["value"])), claim["target"], "yes" if claim["holds"] else "**no**"]
+                [
+                    name.removeprefix("quality: "),
+                    show(float(claim["value"])),
+                    claim["target"],
+                    "yes" if claim["holds"] else "**no**",
+                ]
                 for name, claim in content["claims"].items()
             ],
         ),
@@ -58,11 +69,19 @@ def main() -> None:
         "scopes": table(heads["motion"], rows(found, scopes, study.MIDDLE, list(MOTION))),
         "switch": table(
             ["figure", "value"],
-            [[key, figure(found[f"prompt switch, {study.SHORT} frames"][key])] for key in ("arrival", "changed far before", "changed just before", "changed after")],
+            [
+                [key, figure(found[f"prompt switch, {study.SHORT} frames"][key])]
+                for key in ("arrival", "changed far before", "changed just before", "changed after")
+            ],
         ),
     }
     page = (DOCS / "quality.template.md").read_text()
-    said = {"date": content["date"], "machine": content["machine"], "minutes": show(content["seconds"] / 60), "steps": str(content["data"]["steps"])}
+    said = {
+        "date": content["date"],
+        "machine": content["machine"],
+        "minutes": show(content["seconds"] / 60),
+        "steps": str(content["data"]["steps"]),
+    }
     (DOCS / "quality.md").write_text(page.format(**said, **parts))
 
 

@@ -56,6 +56,7 @@ def jobs(model: Path) -> Iterator[Try]:
         "prompts": [(), [{"frame": 0, "text": "x" * 2**20}], [{"frame": 0, "text": "\x1b]0;owned\x07"}]],
         "dtype": ["int8", "float32; import os"],
         "scheduler": ["__class__", "HeunDiscreteScheduler"],
+        "noise": [{"kind": "pink"}, {"window": 10}, {"stride": 0}, {"share": nan}, {"share": 1.1}, {"seed": 1}, "mixed", None],
         "scope": [{"local_context": -1}, {"global_frames": 10**12}, {"local_bias": (nan, 0)}, {"trained_frames": 0}],
         "tuning": [{"frames_at_once": 0}, {"stale_after": 10**9}, {"reuse_every": 0}, {"x": 1}],
         "__class__": ["x"],
@@ -219,6 +220,8 @@ def command_lines(model: Path) -> Iterator[Try]:
         ["--prompt", "x", "--timeline", "y"],
         [],
         ["--timeline", "/proc/self/mem"],
+        ["--prompt", "x", "--noise", "pink"],
+        ["--prompt", "x", "--noise-stride", "0"],
     ):
         args = arguments.build_parser().parse_args(["generate", *words])
         check = arguments.check_resume if args.resume else arguments.build_job

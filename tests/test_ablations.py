@@ -57,7 +57,9 @@ def test_zero_keys_are_seen_by_frames_near_the_ends(ours):
     assert apart(make(BY_NAME["zero keys past the ends"]), ours) > 1e-3
     narrow = Way("x", by="ghost_keys", scope={"local_context": 0})
     assert apart(make(narrow), make(Way("y", scope={"local_context": 0}))) < 1e-5, "without a local scope none are missed"
-    weights = ablations.attend_with_ghosts(torch.ones(1, 1, 1, 4), torch.zeros(1, 1, 2, 4), torch.ones(1, 1, 2, 4), torch.zeros(1, 3))
+    weights = ablations.attend_with_ghosts(
+        torch.ones(1, 1, 1, 4), torch.zeros(1, 1, 2, 4), torch.ones(1, 1, 2, 4), torch.zeros(1, 3)
+    )
     assert torch.allclose(weights, torch.full((1, 1, 1, 4), 2 / 3)), "one of three keys is a zero"
 
 

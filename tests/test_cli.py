@@ -108,6 +108,10 @@ def test_no_steps_store_the_starting_noise(tiny, tmp_path):
     subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
     stored = load_file(file)["latents"]
     assert torch.equal(stored, noise.draw_frames(5, range(7), (4, 8, 8)))
+    shuffled = ["--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2]
+    subprocess.run(command(tiny, *more, *shuffled), cwd=ROOT, capture_output=True, check=True)
+    stored = load_file(file)["latents"]
+    assert torch.equal(stored, noise.draw_shuffled(5, range(7), (4, 8, 8), window=4, stride=2))
 
 
 def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
@@ -144,7 +148,7 @@ def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path):
 def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp_path):
     """As after a machine that went down: the host and its ranks end at once, and nothing tidies up."""
     kept, files = tmp_path / "kept.safetensors", [tmp_path / f"{name}.safetensors" for name in ("whole", "rest")]
-    job = ["--prompt", "a cat", "--steps", 200, "--scheduler", "dpmpp_2m"]
+    job = ["--prompt", "a cat", "--steps", 60, "--scheduler", "dpmpp_2m"]
     host = subprocess.Popen(
         command(tiny, *job, "--snapshot", kept, "--snapshot-seconds", 0, "--output", tmp_path / "v.webp"), cwd=ROOT
     )
@@ -161,7 +165,9 @@ def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp
     assert (refused.returncode, refused.stderr) == (2, "error: --resume goes on with its own job: leave out --seed\n")
     subprocess.run(resume, cwd=ROOT, capture_output=True, check=True)
     assert not kept.exists(), "a finished run needs none"
-    subprocess.run(command(tiny, *job, "--latents", files[0], "--output", tmp_path / "w.webp"), cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(
+        command(tiny, *job, "--latents", files[0], "--output", tmp_path / "w.webp"), cwd=ROOT, capture_output=True, check=True
+    )
     whole, rest = (load_file(file)["latents"] for file in files)
     assert (whole - rest).abs().max() < 1e-4
 
@@ -231,6 +237,10 @@ def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, monkeypatch, ca
     assert said("--prompt", "a", "--frames", 1) == "error: cannot cut 1 frames into 2 clips: use at most 1 ranks\n"
     assert said("--prompt", "a", "--height", 17) == "error: height: wanted a multiple of 2, got 17: use 16\n"
     assert said("--prompt", "a", "--scheduler", "heun").startswith("error: scheduler: wanted 'model', 'ddim', ")
+    assert said("--prompt", "a", "--noise-window", 6) == (
+        "error: noise: wanted a window that is a multiple of the stride 4, got 6: use 4\n"
+    )
+    assert said("--prompt", "a", "--noise-share", 2) == "error: noise.share: wanted less than or equal to 1, got 2.0\n"
     assert said("--prompt", "a", "--devices", "cuda:77").startswith("error: device cuda:77 is not there: ")
     assert said("--prompt", "a", "--output", tmp_path / "no" / "v.mp4") == (
         f"error: output folder {tmp_path / 'no'} does not exist: make it first\n"

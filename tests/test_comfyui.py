@@ -161,6 +161,18 @@ def test_speed_and_memory_leave_the_video_as_it_is(server):
     assert np.abs(saved(server, "prompt_timeline").astype(int) - plain.astype(int)).max() > 1
 
 
+def test_noise_is_a_choice_that_older_workflows_need_not_make(server):
+    made = {}
+    for kind in (None, "independent", "shuffled", "mixed"):
+        prompt = short("prompt_timeline", **({} if kind is None else {"noise": kind}))
+        assert ("noise" in prompt["sampler"]["inputs"]) == (kind is not None)
+        assert server.run(prompt).end == "execution_success"
+        made[kind] = saved(server, "prompt_timeline").astype(int)
+    assert (made[None] == made["independent"]).all()
+    assert (made[None] == made["shuffled"]).all(), "12 frames are fewer than the 16 that have their own noise"
+    assert np.abs(made[None] - made["mixed"]).max() > 10
+
+
 def test_cancel_ends_the_run_within_a_step_and_the_ranks_stay_warm(server):
     server.run(short("prompt_timeline", seed=20))
     ranks = server.ranks()
@@ -230,6 +242,8 @@ def test_comfyuis_memory_manager_ends_the_ranks(server):
         ("sampler", "scheduler", "heun", "not in"),
         ("sampler", "frames", 0, "smaller than min"),
         ("sampler", "cfg", 1000.0, "bigger than max"),
+        ("sampler", "noise", "pink", "not in"),
+        ("sampler", "noise_share", 1.5, "bigger than max"),
         ("scope", "trained_frames", 1, "trained_frames: wanted 0, or 2 and more, got 1"),
     ],
 )

@@ -21,7 +21,11 @@ class AcceleratorError(RuntimeError):
 @pytest.mark.parametrize(
     "error, fault, said",
     [
-        (torch.OutOfMemoryError("Tried to allocate 2.00 GiB. GPU"), "memory", "ran out of memory (it tried to allocate 2.00 GiB): use"),
+        (
+            torch.OutOfMemoryError("Tried to allocate 2.00 GiB. GPU"),
+            "memory",
+            "ran out of memory (it tried to allocate 2.00 GiB): use",
+        ),
         (MemoryError(), "memory", "ran out of memory (no number known): use fewer or smaller frames"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "memory", "ran out of memory ("),
         (AcceleratorError("device is lost"), "device", "lost its device (device is lost): look at it with nvidia-smi"),

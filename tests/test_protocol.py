@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -45,6 +47,17 @@ def test_garbage_is_no_message(data):
             {"prompts": tuple(Prompt(frame=f, text="a") for f in (0, 10))},
             "prompts: frame 10 is past the end of a video of 10 frames: use frames 0 to 9",
         ),
+        ({"noise": {"kind": "pink"}}, "noise.kind: wanted 'independent', 'shuffled' or 'mixed', got 'pink'"),
+        ({"noise": {"share": 1.5}}, "noise.share: wanted less than or equal to 1, got 1.5"),
+        ({"noise": {"stride": 0}}, "noise.stride: wanted greater than or equal to 1, got 0"),
+        (
+            {"noise": {"window": 18}},
+            "noise: wanted a window that is a multiple of the stride 4, got 18: use 16",
+        ),
+        (
+            {"noise": {"window": 3, "stride": 5}},
+            "noise: wanted a window that is a multiple of the stride 5, got 3: use 5",
+        ),
         ({"colour": 1}, "colour: wanted Extra inputs are not permitted, got 1"),
     ],
 )
@@ -52,6 +65,13 @@ def test_a_wrong_job_is_refused_in_words(change, message):
     with pytest.raises(JobRefused) as refused:
         checked(Job, **{**GOOD, **change})
     assert str(refused.value) == message
+
+
+def test_a_job_of_before_there_were_kinds_of_noise_is_read():
+    job = checked(Job, **GOOD)
+    before = job.model_dump(mode="json")
+    del before["noise"]
+    assert Job.model_validate_json(json.dumps(before)) == job and job.noise.kind == "independent"
 
 
 def test_a_job_can_not_be_changed():

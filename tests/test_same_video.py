@@ -51,6 +51,15 @@ def test_phases_scales_and_a_narrow_scope_make_the_same_video(pools):
     assert not torch.allclose(pools(1).run(job(**{**settings, "scope": ramp})).latents, one.latents, atol=1e-2)
 
 
+@pytest.mark.parametrize("noise", [{"kind": "shuffled", "window": 8, "stride": 4}, {"kind": "mixed", "share": 0.3}])
+def test_any_kind_of_noise_makes_the_same_video(pools, noise):
+    """Clips of 17, 17 and 16 frames: the runs of 4 of shuffled noise lie across both cuts."""
+    settings = {"num_inference_steps": 4, "scheduler": "ddim"}
+    one, three = (pools(size).run(job(**settings, noise=noise)).latents for size in (1, 3))
+    assert (three - one).abs().max() <= 1e-4
+    assert not torch.allclose(pools(1).run(job(**settings)).latents, one, atol=0.1)
+
+
 @pytest.mark.parametrize("turn", [1, 11])
 def test_in_a_loop_rolled_noise_makes_the_rolled_video(ranks, turn):
     scope = Scope(local_context=4, global_frames=0)

@@ -99,7 +99,16 @@ def row(seed: int, border: float, kept: float) -> dict:
     part = [[border] * 3, [1.0] * 10]
     seams = {kind: part for kind in ("position", "velocity", "pixels", "latents")}
     motion = dict.fromkeys(("seen", "as captioned", "unsteady", "teleports", "speed", "period"), 1.0)
-    return {"way": "w", "frames": 64, "seed": seed, "switch": False, "seams": seams, "motion": motion, "identity": {0: 1.0, 24: kept}, "jitter": 0.0}
+    return {
+        "way": "w",
+        "frames": 64,
+        "seed": seed,
+        "switch": False,
+        "seams": seams,
+        "motion": motion,
+        "identity": {0: 1.0, 24: kept},
+        "jitter": 0.0,
+    }
 
 
 def test_figures_come_with_the_interval_of_their_videos():

@@ -80,7 +80,9 @@ def test_what_stale_steps_use_is_kept_when_all_layers_run(tuning, begin, kept):
 
 def test_stale_context_and_reuse_together_send_less_than_either(pools, exact):
     both = {"stale_after": 2, "stale_for": 4, "reuse_every": 2}
-    apart = [pools(2).run(job(tuning=Tuning(**{k: v for k, v in both.items() if k in some}))) for some in (both, ("reuse_every",))]
+    apart = [
+        pools(2).run(job(tuning=Tuning(**{k: v for k, v in both.items() if k in some}))) for some in (both, ("reuse_every",))
+    ]
     assert apart[0].ranks[0].messages < apart[1].ranks[0].messages
     assert (apart[0].latents - exact).abs().mean() < 0.5 * exact.std()
 

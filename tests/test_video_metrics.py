@@ -84,8 +84,10 @@ def test_flow_is_the_motion_in_pixels_and_noise_raises_the_warp_error():
 
 def test_a_video_that_stands_still_does_not_win_the_warp_error():
     assert math.isnan(warp_error(still(6)).error) and warp_error(still(6)).flow == 0
-    barely = (still(6) + 0.004 * noise(6, 64, 64, 3)).clamp(0, 1)
-    assert not warp_error(barely).error < warp_error(orbit(6)).error
+    invisible = still(6) + 0.004 * noise(6, 64, 64, 3)
+    assert math.isnan(warp_error(invisible).error)
+    boiling = (still(6) + 0.1 * noise(6, 64, 64, 3)).clamp(0, 1)
+    assert warp_error(boiling).error > 5 * warp_error(orbit(6)).error
 
 
 def test_a_smooth_video_has_no_seams():
@@ -127,7 +129,8 @@ def test_a_seam_of_known_height():
 
 def test_a_seam_needs_borders_inside_the_video_and_change():
     assert math.isnan(seam_ratio(orbit(32), (), 1).ratio) and math.isnan(seam_ratio(still(32), (16,), 1).p)
-    assert seam_ratio(torch.cat([still(16), 1 - still(16)]), (16,), 1).ratio == math.inf
+    for order in (1, 2):  # a place next to the border belongs to neither side
+        assert seam_ratio(torch.cat([still(16), 1 - still(16)]), (16,), order).ratio == math.inf
     with pytest.raises(ValueError, match=r"wanted borders from 1 to 31, got \(0, 16\)"):
         seam_ratio(orbit(32), (0, 16), 1)
     with pytest.raises(ValueError, match="wanted order 1 or 2, got 3"):
@@ -151,6 +154,10 @@ def test_sharpness_and_histogram_drift_at_the_rates_put_in():
     for clip in range(10):
         whitening[clip * 16 : clip * 16 + 16, :, :clip] = 1
     assert drift(whitening, 16).histogram == pytest.approx(0.1 / 16 * 100, rel=1e-3)
+    # Bins are 1/7 apart, and a value between two of them is in each by its nearness.
+    brightening = drift(level(torch.arange(160) // 16 * 0.01), 16)
+    assert brightening.histogram == pytest.approx(0.07 / 16 * 100, rel=1e-3)
+    assert brightening.red == pytest.approx(0.01 / 16 * 100, rel=1e-3)
 
 
 def test_a_video_that_only_varies_does_not_drift():
@@ -158,6 +165,8 @@ def test_a_video_that_only_varies_does_not_drift():
         slopes = drift(steady, 24)
         assert max(abs(slope) for slope in (slopes.histogram, slopes.red, slopes.green, slopes.blue)) < bound
         assert abs(slopes.sharpness) < 5 * bound
+    once = drift(level(0.2 + 0.1 * (torch.arange(160) >= 16)), 16)  # an offset from the first clip that does not grow
+    assert once.histogram == pytest.approx(0, abs=1e-6) and once.red > 0
     assert math.isnan(drift(orbit(47), 16).histogram)
 
 

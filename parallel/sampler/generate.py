@@ -23,7 +23,7 @@ from ..layers.view import View
 from ..maths import noise
 from ..maths.scope import Span
 from ..models import unet3d
-from ..protocol import Job, Phase, Tuning
+from ..protocol import Job, NoiseKind, Phase, Tuning
 from ..snapshot import Snapshot
 from .decode import decode
 from .denoise import as_batch, denoise
@@ -161,7 +161,12 @@ def draw_start(
     With no steps to run it is the init as it is, so that such a job only encodes, or only decodes.
     """
     channels, _, height, width = shape_CTHW
-    start = noise.draw_frames(job.seed, view.clip, (channels, height, width)).to(view.group.device)
+    kinds: dict[NoiseKind, Callable[..., torch.Tensor]] = {
+        "independent": noise.draw_frames,
+        "shuffled": partial(noise.draw_shuffled, window=job.noise.window, stride=job.noise.stride),
+        "mixed": partial(noise.draw_mixed, share=job.noise.share),
+    }
+    start = kinds[job.noise.kind](job.seed, view.clip, (channels, height, width)).to(view.group.device)
     if init is None:
         return start * scheduler.init_noise_sigma if len(schedule) else start
     init = init.to(start)
