@@ -7,6 +7,7 @@ import sys
 from benchmarks import plots
 from benchmarks.claims import FOLDER
 
+ARGUMENTS = {"coherence_quick": ("coherence", "--quick")}  # of those that are a part of something larger
 NAMES = (
     "efficiency",
     "one_rank",
@@ -19,13 +20,15 @@ NAMES = (
     "options",
     "scaling",
     "compare",
+    "coherence_quick",
 )
 
 
 def main() -> int:
     for name in NAMES:
         print(f"-- {name}", flush=True)
-        ended = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"])
+        module, *arguments = ARGUMENTS.get(name, (name,))
+        ended = subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *arguments])
         if ended.returncode:
             print(f"{name} failed: see above", flush=True)
             return 1

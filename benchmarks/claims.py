@@ -30,8 +30,11 @@ class Claim:
         return SIGNS[sign](self.value, float(bound))
 
 
-def report(name: str, claims: list[Claim], began: float, **data: Any) -> int:
-    """Print claims and leave them, with any more data to draw, in bench/NAME.json; return how many do not hold."""
+def report(name: str, claims: list[Claim], began: float, *, command: str = "", **data: Any) -> int:
+    """Print claims and leave them, with any more data to draw, in bench/NAME.json; return how many do not hold.
+
+    `command` is what was run, if it is not the module of that name.
+    """
     for claim in claims:
         print(f"{'holds' if claim.holds else 'MISSED':7}{claim.name}: {claim.value:.4g} (target {claim.target})", flush=True)
         for key, value in claim.details.items():
@@ -40,7 +43,7 @@ def report(name: str, claims: list[Claim], began: float, **data: Any) -> int:
     content = {
         "claims": {c.name: {"value": c.value, "target": c.target, "holds": c.holds, "details": c.details} for c in claims},
         "data": data,
-        "command": f"python -m benchmarks.{name}",
+        "command": command or f"python -m benchmarks.{name}",
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "seconds": round(time.perf_counter() - began),

@@ -128,7 +128,8 @@ def run_study(*, quick: bool) -> int:
     FOLDER.mkdir(exist_ok=True)
     quality_plots.draw(table, rows, pictures)
     name = "coherence_quick" if quick else "coherence"
-    return report(name, claims(table, quick=quick, minutes=minutes), began, table=table, steps=study.STEPS)
+    command = f"python -m benchmarks.coherence{' --quick' * quick}"
+    return report(name, claims(table, quick=quick, minutes=minutes), began, command=command, table=table, steps=study.STEPS)
 
 
 def read_video(file: Path) -> torch.Tensor:
