@@ -21,6 +21,7 @@ from tests.conftest import BUNDLED
 
 STEPS, GUIDANCE = 8, 3.0
 SHORT, MIDDLE, LONG = 64, 240, 960
+LONG_VIDEOS = 12
 PROCESSES = 2
 SHEET = range(10, 22)  # the frames of a contact sheet: six before the first border, six after
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -47,14 +48,14 @@ def plan(quick: bool) -> list[Task]:
         chosen = {"default", "independent clips", "global scope off"}
         found = [Task(way, SHORT, seed) for way in WAYS if way.name in chosen for seed in range(4)]
         return [Task(DEFAULT, MIDDLE, 0), *found]
-    found = [Task(DEFAULT, LONG, seed) for seed in range(20)]
+    found = [Task(DEFAULT, LONG, seed) for seed in range(LONG_VIDEOS)]
     off = next(way for way in WAYS if way.name == "global scope off")
-    found += [Task(off, LONG, seed) for seed in range(6)]
+    found += [Task(off, LONG, seed) for seed in range(LONG_VIDEOS // 2)]
     middle = ("default", "independent clips", "local scope off", "overlapping windows", "whole-video attention")
-    found += [Task(way, MIDDLE, seed) for way in WAYS if way.name in middle for seed in range(3)]
+    found += [Task(way, MIDDLE, seed) for way in WAYS if way.name in middle for seed in range(2)]
     found += [Task(way, MIDDLE, seed) for way in SCOPES for seed in range(2)]
-    found += [Task(DEFAULT, SHORT, seed, switch=True) for seed in range(6)]
-    return found + [Task(way, SHORT, seed) for way in WAYS for seed in range(6)]
+    found += [Task(DEFAULT, SHORT, seed, switch=True) for seed in range(5)]
+    return found + [Task(way, SHORT, seed) for way in WAYS for seed in range(5)]
 
 
 @cache

@@ -82,16 +82,16 @@ def sample_from(group: Group, job, noise):
     steps = schedule.timesteps(scheduler, job, group.device)
     start = noise[:, :, view.clip.start : view.clip.stop] * scheduler.init_noise_sigma
     heard = encode.encode_prompts(model, job, view.clip)
-    settings = {"view": view, "scheduler": scheduler, "schedule": steps, "report": lambda *_: None}
+    settings = {"view": view, "scheduler": scheduler, "schedule": steps}
     *_, last = generate.sample(model, job, start, heard, **settings)
     return last
 
 
-def make_way(group: Group, name, frames):
+def make_way(group: Group, called, frames):
     """Make a short video in one of the study's ways; return this rank's clip of its latents."""
     from benchmarks import ablations, study
 
-    way = next(way for way in ablations.WAYS if way.name == name)
+    way = next(way for way in ablations.WAYS if way.name == called)
     job = study.job(study.Task(way, frames, 1)).model_copy(update={"num_inference_steps": 2})
     return ablations.make(study.model(), job, way, group)
 

@@ -35,8 +35,8 @@ def test_the_default_is_what_the_pool_makes(ours, pools):
 @pytest.mark.parametrize("name", ["halo off", "group norm per clip, everywhere", "group norm per clip, convolutions"])
 def test_what_is_lost_between_clips_is_nothing_on_one_and_something_on_two(ours, ranks, name):
     assert apart(make(BY_NAME[name]), ours) < 1e-5
-    cut = torch.cat(ranks("make_way", 2, name=name, frames=2 * CLIP), dim=1)
-    whole = torch.cat(ranks("make_way", 2, name="default", frames=2 * CLIP), dim=1)
+    cut = torch.cat(ranks("make_way", 2, called=name, frames=2 * CLIP), dim=1)
+    whole = torch.cat(ranks("make_way", 2, called="default", frames=2 * CLIP), dim=1)
     assert apart(whole, ours) < 1e-4 and apart(cut, ours) > 1e-2
 
 
