@@ -61,7 +61,7 @@ WAYS = (
 )
 SCOPES = tuple(
     Way(f"local {local}, global {spread}", scope={"local_context": local, "global_frames": spread})
-    for local, spread in ((4, 0), (4, 8), (8, 0), (8, 4), (8, 8), (8, 16), (12, 0), (12, 4), (12, 8), (12, 16), (24, 8))
+    for local, spread in ((4, 8), (8, 0), (8, 8), (8, 16), (12, 0), (12, 8), (12, 16), (24, 8))
 )
 
 

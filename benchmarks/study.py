@@ -21,7 +21,7 @@ from tests.conftest import BUNDLED
 
 STEPS, GUIDANCE = 8, 3.0
 SHORT, MIDDLE, LONG = 64, 240, 960
-LONG_VIDEOS = 12
+LONG_VIDEOS = 10
 PROCESSES = 2
 SHEET = range(10, 22)  # the frames of a contact sheet: six before the first border, six after
 ALONE = Group(0, 1, torch.device("cpu"))

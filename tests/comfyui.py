@@ -148,7 +148,7 @@ class Server:
         """Return the rank processes of this server."""
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [int(pid) for file in children for pid in file.read_text().split()]
-        return [pid for pid in pids if b"parallel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in pids if b"parallel.worker" in _command_line(pid)]
 
     def memory(self) -> int:
         """Return the resident memory of the server's own process, in bytes."""
@@ -158,3 +158,11 @@ class Server:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def _command_line(pid: int) -> bytes:
+    """Return how a process was called, nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

@@ -116,10 +116,12 @@ def test_a_stranger_who_comes_first_does_not_keep_the_ranks_out(tiny, monkeypatc
 
 
 def test_a_start_that_is_stopped_leaves_no_thread_and_no_process(tiny):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with Pool(("cpu", "cpu"), threads=1) as pool, pytest.raises(Stopped):
         pool.start(should_stop=lambda: True)
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=5)
+        assert not thread.is_alive(), thread
 
 
 def test_a_model_folder_may_be_given_relative_to_the_hosts_own_folder(tiny, pools, monkeypatch):
