@@ -11,7 +11,7 @@ from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
 TRAINED_FRAMES = 16  # of most text-to-video UNets, and of the bundled model, where a job does not say
-FEWEST, MOST = 0.75, 2.5  # times the trained number of keys: outside of it videos get visibly worse (docs/quality.md)
+FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; a rule of thumb, not measured yet
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 

@@ -54,7 +54,7 @@ def test_a_shape_that_changes_its_colour_is_another_one_from_then_on():
     frames = torch.arange(FRAMES)
     video = torch.cat([film(ORBIT, frames[:48]), film(green, frames[48:])])
     assert list(shape_metrics.identity(shape_metrics.read(video)).values()) == pytest.approx([1, 1, 2 / 3, 2 / 3])
-    assert shape_metrics.arrival(video, 40, green) == 46 - 40, "of the four frames that are read, two show it from 46 on"
+    assert shape_metrics.arrival(video, 40, green) == 48 - 40, "from the first four frames on that all show it"
     assert shape_metrics.arrival(video, 48, green) == 0
     assert shape_metrics.arrival(video, 0, Scene("circle", "cyan", "gray", "orbiting clockwise")) == float("inf")
 
