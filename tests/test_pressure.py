@@ -65,7 +65,7 @@ def test_a_prompt_that_comes_while_a_cancel_is_under_way_is_made(server, right):
 
 def test_a_cancel_while_the_ranks_start_leaves_none_behind(server, right):
     server.post("/free", {"unload_models": True, "free_memory": True})
-    assert all(ends(pid, 10) for pid in server.ranks())
+    assert all(ends(pid, 30) for pid in server.ranks()), "ComfyUI frees when its queue next wakes, up to ten seconds later"
     with ThreadPoolExecutor() as threads:
         run = threads.submit(server.run, short(WORKFLOW, seed=65, steps=400))
         began = threading.Event()
@@ -73,7 +73,7 @@ def test_a_cancel_while_the_ranks_start_leaves_none_behind(server, right):
             began.wait(0.05)
         server.post("/interrupt", {})
         assert run.result().end == "execution_interrupted"
-    assert all(ends(pid, 10) for pid in started)
+    assert all(ends(pid, 30) for pid in started)
     check(server, right, 3)
 
 
