@@ -65,6 +65,16 @@ class Bar:
             self.bar.close()
 
 
+def check_files(args: argparse.Namespace) -> None:
+    """Raise JobRefused if a run would write over what it or an earlier one keeps."""
+    if args.snapshot and args.snapshot != args.resume and Path(args.snapshot).exists():
+        raise JobRefused(f"snapshot {args.snapshot} is there already: go on with --resume {args.snapshot}, or remove it")
+    named = (args.output, args.latents, args.report, args.snapshot or args.resume)
+    files = [Path(file).resolve() for file in named if file]
+    if len(files) != len(set(files)):
+        raise JobRefused("output, latents, report, snapshot: wanted a file each, got one name twice: give each its own")
+
+
 def generate(args: argparse.Namespace, should_stop) -> None:
     """Run one job, or the rest of one, and write what it made."""
     stored, devices = read_stored(args), resolve(args.devices)
@@ -74,6 +84,7 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     movies.check_output(output, height=job.height, width=job.width)
     for file in filter(None, (args.latents, args.report, args.snapshot)):
         movies.check_writable(Path(file))
+    check_files(args)
     init = read_init(args.init, job)
     file = args.snapshot or args.resume
     keeper = Keeper(Path(file), job, args.snapshot_seconds) if file else None

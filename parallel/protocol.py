@@ -24,6 +24,7 @@ MAX_FRAMES = 1_000_000
 MAX_FPS = 240
 DECODED_AT_ONCE = 8  # frames that a rank decodes at once: what the decoder does, and what a plan reckons with
 MAX_TEXT = 10_000  # characters of one prompt
+MAX_TEXTS = 1_000_000  # of all prompts: a job must fit into one message
 SLOTS = 2  # of a snapshot: one is whole while the other is written
 MARK_ROWS = SLOTS + 1
 
@@ -134,6 +135,8 @@ class Job(Frozen):
         for before, after in pairwise(starts):
             if after <= before:
                 raise ValueError(f"prompts: frame {after} comes after frame {before}: sort them, one prompt a frame")
+        if sum(len(prompt.text) for prompt in self.prompts) > MAX_TEXTS:
+            raise ValueError(f"prompts: wanted at most {MAX_TEXTS} characters in all: shorten them")
         if starts[-1] >= self.frames:
             raise ValueError(
                 f"prompts: frame {starts[-1]} is past the end of a video of {self.frames} frames: "

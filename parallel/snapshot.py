@@ -47,7 +47,7 @@ class Snapshot:
 
     def whole(self) -> int:
         """Return the last step of which every frame is kept, 0 if there is none."""
-        slots = self.marks[:SLOTS]
+        slots = self.marks[:SLOTS].clone()  # read once: ranks write on meanwhile
         same = (slots == slots[:, :1]).all(dim=1)
         return int((slots[:, 0] * same).max())
 

@@ -95,11 +95,11 @@ class Keeper:
     def write(self, kept: Snapshot) -> None:
         """Write the last whole step, unless it is written already."""
         if kept.whole() > self.written:
-            step, planes = kept.copy()
             try:
+                step, planes = kept.copy()
                 save(self.path, Stored(self.job, step, planes))
                 self.written = step
-            except OSError as error:
+            except (OSError, RuntimeError, MemoryError) as error:  # torch's own words for no memory are a RuntimeError
                 log.warning("snapshot %s could not be written (%s): the video goes on without it", self.path, error)
         self.since = time.monotonic()
 

@@ -172,6 +172,18 @@ def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp
     assert (whole - rest).abs().max() < 1e-4
 
 
+def test_files_that_something_is_kept_in_are_not_written_over(tiny, tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "kept.safetensors"
+    kept.write_bytes(b"earlier")
+    said = refusal(monkeypatch, capsys, tiny, "--prompt", "a", "--snapshot", kept, "--output", tmp_path / "v.mp4")
+    assert said == f"error: snapshot {kept} is there already: go on with --resume {kept}, or remove it\n"
+    twice = tmp_path / "l.safetensors"
+    same = ["--prompt", "a", "--snapshot", twice, "--latents", twice, "--output", tmp_path / "v.mp4"]
+    said = refusal(monkeypatch, capsys, tiny, *same)
+    assert said.startswith("error: output, latents, report, snapshot: wanted a file each, got one name twice")
+    assert kept.read_bytes() == b"earlier"
+
+
 def test_a_disk_that_is_full_at_the_end_is_one_clear_error(tiny, tmp_path, monkeypatch, capsys):
     def full(frames, output, fps):
         raise OSError(28, "No space left on device")

@@ -16,7 +16,7 @@ from parallel.errors import JobRefused
 from parallel.folder import inspect
 from parallel.pool import Pool
 from parallel.pool.door import Door
-from parallel.protocol import Hello
+from parallel.protocol import Hello, Prompt
 from parallel.sampler import load
 from tests import hostile
 from tests.test_pool import job
@@ -28,6 +28,12 @@ def fates(tries) -> dict[str, str]:
 
 def test_absurd_jobs_are_refused(tiny):
     assert fates(hostile.jobs(tiny)) == {}
+
+
+def test_prompts_that_fit_into_no_message_are_refused(tiny):
+    many = tuple(Prompt(frame=frame, text="x" * 10_000) for frame in range(101))
+    with pytest.raises(JobRefused, match=r"prompts: wanted at most 1000000 characters in all: shorten them"):
+        job(tiny, prompts=many, frames=200)
 
 
 def test_timelines_that_are_none_are_refused(tiny):

@@ -14,6 +14,14 @@ def ramp(frames=5) -> torch.Tensor:
     return torch.linspace(0.1, 0.9, frames).view(-1, 1, 1, 1).expand(-1, 32, 48, 3).contiguous()
 
 
+def test_what_a_killed_run_left_does_not_stop_the_next_one(tmp_path):
+    (tmp_path / "film.part").mkdir()
+    (tmp_path / "film.part" / "old.png").write_bytes(b"half")
+    movies.write(torch.full((2, 16, 16, 3), 0.5), tmp_path / "film", 8)
+    assert sorted(file.name for file in (tmp_path / "film").iterdir()) == ["000000.png", "000001.png"]
+    assert [file.name for file in tmp_path.iterdir()] == ["film"]
+
+
 @pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.webp", "folder"])
 def test_a_written_video_reads_back(tmp_path, name):
     movies.check_output(tmp_path / name)

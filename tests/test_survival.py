@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import pytest
 import torch
@@ -98,6 +99,18 @@ def test_a_stop_while_a_rank_is_lost_is_a_stop(tiny):
         with pytest.raises(Stopped):
             pool.run(job(tiny, num_inference_steps=50), on_step=kill, should_stop=lambda: bool(lost))
         assert pool.process_ids == () and ends(lost[0])
+
+
+def test_time_in_which_nobody_listened_is_not_a_ranks_silence(tiny):
+    """As when a snapshot takes long to reach its disk: longer here than a rank may be silent."""
+    slept = []
+
+    def slow(step, latents):
+        if step.phase == "denoise" and step.step == 3 and not slept:
+            slept.append(threading.Event().wait(3))
+
+    with Pool(("cpu",) * 2, threads=1, patience=Patience(first=60, floor=1, factor=1)) as pool:
+        assert pool.run(job(tiny, num_inference_steps=30), on_step=slow).restarts == 0 and slept
 
 
 def test_what_a_rank_may_take_comes_from_its_own_steps(monkeypatch):

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from ..errors import PeerLost
 
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=40)  # longer than the pool is patient: it, and not a backend, decides who is stuck
 OWN_FAULTS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # the latter from 2.8 on
 # What to do when ranks can't meet.
 CURES = {"nccl": ": start ComfyUI with NCCL_DEBUG=INFO for more words, and try NCCL_P2P_DISABLE=1, or one GPU"}
@@ -73,7 +73,9 @@ def open_group(rank: int, size: int, device: torch.device, *, host: str, port: i
             timeout=TIMEOUT,
             device_id=device if device.type == "cuda" else None,
         )
-        dist.all_reduce(torch.ones(1, device=device))
+        word = torch.ones(1, device=device)
+        dist.all_reduce(word)
+        word.item()  # NCCL only queues it: wait here, so that what can't work fails now
     except OWN_FAULTS:
         raise
     except RuntimeError as error:

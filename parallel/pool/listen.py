@@ -45,7 +45,9 @@ def listen(
             message = _receive(ranks, rank)
             if isinstance(message, Step) and message.number == number and message.rank == rank:
                 watch.hear(message)
+                began = time.monotonic()
                 on_step(message)
+                watch.forgive(time.monotonic() - began)
             elif isinstance(message, kind) and getattr(message, "number", number) == number:
                 del waiting[rank]
                 yield message
@@ -79,7 +81,9 @@ def _receive(ranks: Ranks, rank: int) -> Message:
 def _check(ranks: Ranks, waiting: dict[int, Connection], watch: Watch) -> None:
     """Raise RankLost if a rank's process is gone and its last words are heard, or if a rank is silent for too long."""
     for rank, channel in waiting.items():
-        if ranks.processes[rank].poll() is not None and not channel.poll():
+        if channel.poll():
+            continue  # it has spoken, and was not listened to yet
+        if ranks.processes[rank].poll() is not None:
             raise _cause(ranks, rank, None)
         silence = watch.silence(rank)
         if silence > watch.patience.floor and ranks.is_suspended(rank):

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,7 +14,7 @@ from ..errors import JobRefused, RankFailed, RankLost, Stopped
 from ..protocol import Done, Job, RankReport, Ready, Step, Work
 from ..snapshot_file import Keeper, Stored
 from .listen import listen, send
-from .ranks import Ranks
+from .ranks import START_SECONDS, Ranks
 from .reserve import Reserved, reserve
 from .watch import Patience
 
@@ -84,7 +84,8 @@ class Pool:
         with self._all_or_none():
             self._ranks = Ranks(devices, self.threads, self._generation)
             self._ranks.connect(should_stop)
-            for ready in listen(self._ranks, Ready, number=0, patience=self.patience, should_stop=should_stop):
+            patience = replace(self.patience, first=min(self.patience.first, START_SECONDS))
+            for ready in listen(self._ranks, Ready, number=0, patience=patience, should_stop=should_stop):
                 log.debug("rank %d is ready", ready.rank)
 
     def stop(self) -> None:

@@ -1,5 +1,6 @@
 """One generation of rank processes: started together, ended together, never mended."""
 
+import logging
 import os
 import queue
 import secrets
@@ -19,8 +20,10 @@ from ..errors import RankLost, Stopped
 from ..protocol import Start
 from .door import Door
 
+log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "parallel.worker"
+END_SECONDS = 10
 START_SECONDS = 300  # importing torch and diffusers from a cold disk can take minutes
 # A host that was itself started by torchrun must not hand its own group down.
 DROPPED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -121,7 +124,10 @@ class Ranks:
         for process in self.processes:
             process.kill()
         for process in self.processes:
-            process.wait()
+            try:
+                process.wait(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:  # its device or disk hangs: it runs no more of our code, and ends with that
+                log.error("process %d was killed, and is held by the system until its device or disk lets go", process.pid)
             if process.stdin is not None:
                 process.stdin.close()
         self._door.close()

@@ -27,7 +27,7 @@ def reserve(job: Job, model: ModelFolder, shape_CTHW: tuple[int, ...], init: tor
     """Lend a job its blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them."""
     planes_shape, marks_shape = shapes(shape_CTHW, model.history(job.scheduler))
     frames_shape = (job.frames, job.height, job.width, 3)
-    check_room([shape_CTHW, planes_shape, *([frames_shape] if job.decode else [])])
+    check_room([shape_CTHW, planes_shape, *([frames_shape] if job.decode else []), *([] if init is None else [init.shape])])
     with ExitStack() as stack:
         latents, planes = (stack.enter_context(Block(shape, "float32")) for shape in (shape_CTHW, planes_shape))
         marks = stack.enter_context(Block(marks_shape, "int64"))

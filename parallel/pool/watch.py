@@ -38,6 +38,10 @@ class Watch:
             self.longest[step.phase] = max(self.longest.get(step.phase, 0.0), now - self.heard[step.rank])
         self.heard[step.rank], self.phases[step.rank] = now, step.phase
 
+    def forgive(self, seconds: float) -> None:
+        """Leave out time in which nobody listened."""
+        self.heard = {rank: at + seconds for rank, at in self.heard.items()}
+
     def bound(self, rank: int) -> float:
         """Return how long a rank may be silent now."""
         before = self.longest.get(self.phases.get(rank, "load"))
