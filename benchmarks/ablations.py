@@ -26,7 +26,7 @@ from parallel.sampler.denoise import denoise
 from parallel.sampler.load import Model
 
 CLIP = 16  # frames the bundled model was trained on
-LOCAL, GLOBAL = 12, 8
+LOCAL, GLOBAL = 8, 16
 OVERLAP = 8
 
 
@@ -61,7 +61,7 @@ WAYS = (
 )
 SCOPES = tuple(
     Way(f"local {local}, global {spread}", scope={"local_context": local, "global_frames": spread})
-    for local, spread in ((4, 8), (8, 0), (8, 8), (8, 16), (12, 0), (12, 8), (12, 16), (24, 8))
+    for local, spread in ((1, 2), (2, 4), (4, 8), (8, 8), (12, 16), (24, 16), (48, 16))
 )
 
 

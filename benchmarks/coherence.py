@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from scipy.stats import wilcoxon
 
 from benchmarks import quality_plots, shape_metrics, study, video_metrics
 from benchmarks.claims import FOLDER, Claim, report
@@ -21,26 +22,41 @@ from parallel.maths import clips
 RESAMPLES = 2000
 MOST_PIXELS = 256  # on a video's longer side: what it is scored at
 MOST_FRAMES = 10_000
+SEAMS = ("position", "velocity", "pixels", "latents")
+MOTION = ("seen", "as captioned", "unsteady", "teleports", "speed", "period")
+SWITCHED = ("arrival", "changed far before", "changed just before", "changed after")
+GENERAL = ("flicker", "warp_error", "flow", "seam_jump", "seam_jolt", "drift_histogram", "stagnation_ratio", "repetition_16")
 Row = dict[str, Any]
 
 
-def interval(of: Callable[[Sequence[Row]], float], rows: Sequence[Row]) -> tuple[float, float, float]:
+Parts = Callable[[Row], Sequence[float]]
+
+
+def value(sums: np.ndarray) -> np.ndarray:
+    """Return a figure from the sums of its parts over videos: total / count, or one such mean over another; NaN where none is."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = sums[..., ::2] / sums[..., 1::2]
+        return means[..., 0] / means[..., 1] if means.shape[-1] == 2 else means[..., 0]
+
+
+def interval(parts: Parts, rows: Sequence[Row]) -> tuple[float, float, float]:
     """Return a figure of some videos, and the ends of its 95 % interval, by resampling whole videos (bootstrap)."""
-    chance = np.random.default_rng(0)
-    draws = [of([rows[n] for n in chance.integers(0, len(rows), len(rows))]) for _ in range(RESAMPLES if len(rows) > 1 else 0)]
-    known = [draw for draw in draws if not np.isnan(draw)]
-    low, high = np.percentile(known, [2.5, 97.5]) if known else (float("nan"),) * 2
-    return of(rows), float(low), float(high)
+    known = np.array([parts(row) for row in rows], dtype=float)
+    if len(rows) == 1:
+        return float(value(known.sum(0))), float("nan"), float("nan")
+    chosen = np.random.default_rng(0).integers(0, len(rows), (RESAMPLES, len(rows)))
+    draws = value(known[chosen].sum(1))
+    low, high = np.percentile(draws[np.isfinite(draws)], [2.5, 97.5]) if np.isfinite(draws).any() else (float("nan"),) * 2
+    return float(value(known.sum(0))), float(low), float(high)
 
 
-def seam_ratio(kind: str) -> Callable[[Sequence[Row]], float]:
-    """Return the function: mean at borders / mean inside clips, each video's own parts weighted alike."""
+def seam_ratio(kind: str) -> Parts:
+    """Return the parts of: mean at borders / mean inside clips."""
 
-    def of(rows: Sequence[Row]) -> float:
-        border, inside = (np.concatenate([row["seams"][kind][part] for row in rows]) for part in (0, 1))
-        return float(border.mean() / inside.mean()) if len(border) and len(inside) else float("nan")
+    def parts(row: Row) -> list[float]:
+        return [part for values in row["seams"][kind] for part in (sum(values), len(values))]
 
-    return of
+    return parts
 
 
 def seam_p(kind: str, rows: Sequence[Row]) -> float:
@@ -48,51 +64,70 @@ def seam_p(kind: str, rows: Sequence[Row]) -> float:
     return shape_metrics.border_p(*(np.concatenate([row["seams"][kind][part] for row in rows]) for part in (0, 1)))
 
 
-def mean_of(*path: str) -> Callable[[Sequence[Row]], float]:
-    """Return the function: the mean of a figure over videos."""
+def mean_of(find: Callable[[Row], float]) -> Parts:
+    """Return the parts of the mean over those videos that have a figure."""
 
-    def of(rows: Sequence[Row]) -> float:
-        values = []
-        for row in rows:
-            value: Any = row
-            for key in path:
-                value = value[key]
-            values.append(value)
-        return float(np.nanmean(values)) if not np.all(np.isnan(values)) else float("nan")
+    def parts(row: Row) -> tuple[float, float]:
+        found = find(row)
+        return (0.0, 0.0) if np.isnan(found) else (found, 1.0)
 
-    return of
+    return parts
 
 
-def kept_to_the_end(rows: Sequence[Row]) -> float:
-    """Return the share of videos whose last window shows the shape, colour and background of the first."""
-    return float(np.mean([list(row["identity"].values())[-1] == 1.0 for row in rows]))
+def identity_kept(row: Row) -> float:
+    """Return the share of shape, colour and background that is as in the first window, over all later windows."""
+    return float(np.mean(list(row["identity"].values())[1:]))
 
 
-FIGURES: dict[str, Callable[[Sequence[Row]], float]] = {
-    **{f"seam, {kind}": seam_ratio(kind) for kind in ("position", "velocity", "pixels", "latents")},
-    **{part: mean_of("motion", part) for part in ("seen", "as captioned", "unsteady", "teleports", "speed", "period")},
-    "kept to the end": kept_to_the_end,
-    "jitter": mean_of("jitter"),
+def kept_to_the_end(row: Row) -> float:
+    """Return whether the last window shows the shape, colour and background of the first, 0 or 1."""
+    return float(list(row["identity"].values())[-1] == 1.0)
+
+
+FIGURES: dict[str, Parts] = {
+    **{f"seam, {kind}": seam_ratio(kind) for kind in SEAMS},
+    **{part: mean_of(lambda row, part=part: row["motion"][part]) for part in MOTION},
+    "identity": mean_of(identity_kept),
+    "kept to the end": mean_of(kept_to_the_end),
+    "jitter": mean_of(lambda row: row["jitter"]),
 }
-SWITCH_FIGURES = ("arrival", "changed far before", "changed just before", "changed after")
 
 
 def sum_up(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Return, by "way, T frames", the figures with their intervals, and the rank tests."""
+    """Return, by a task's name, the figures with their intervals, and the rank tests."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        kind = "prompt switch" if row["switch"] else row["way"]
-        groups.setdefault(f"{kind}, {row['frames']} frames", []).append(row)
+        groups.setdefault(row["name"], []).append(row)
     table = {}
     for name, some in groups.items():
-        table[name] = {"videos": len(some), **{figure: interval(of, some) for figure, of in FIGURES.items()}}
-        table[name] |= {f"p, {kind}": seam_p(kind, some) for kind in ("position", "velocity", "pixels", "latents")}
+        table[name] = {"videos": len(some), **{figure: interval(parts, some) for figure, parts in FIGURES.items()}}
+        table[name] |= {f"p, {kind}": seam_p(kind, some) for kind in SEAMS}
+        if some[0]["general"]:
+            table[name] |= {
+                figure: interval(mean_of(lambda row, figure=figure: row["general"][figure]), some) for figure in GENERAL
+            }
         if some[0]["switch"]:
-            table[name] |= {figure: interval(mean_of(figure), some) for figure in SWITCH_FIGURES}
+            table[name] |= {figure: interval(mean_of(lambda row, figure=figure: row[figure]), some) for figure in SWITCHED}
     return table
 
 
-def claims(table: dict[str, dict[str, Any]], *, quick: bool, minutes: float) -> list[Claim]:
+def scope_keeps_identity(rows: Sequence[Row]) -> Claim:
+    """Claim that without a caption, which says again and again what is to be seen, the global scope keeps identity.
+
+    A one-sided Wilcoxon test of videos in pairs: the same seed and length, the scope on and off.
+    """
+    on, off = (
+        {(row["frames"], row["seed"]): identity_kept(row) for row in rows if row["silent"] and row["way"] == way}
+        for way in ("default", "global scope off")
+    )
+    pairs = [(on[key], off[key]) for key in sorted(on.keys() & off.keys())]
+    p = float(wilcoxon(*zip(*pairs), alternative="greater").pvalue)
+    means = np.mean(pairs, axis=0)
+    details = {"pairs of videos": len(pairs), "on": float(means[0]), "off": float(means[1])}
+    return Claim("quality: without a caption the global scope keeps identity, p", p, "<= 0.05", details)
+
+
+def claims(table: dict[str, dict[str, Any]], rows: Sequence[Row], *, quick: bool, minutes: float) -> list[Claim]:
     """Return what must hold. The full study's are of more videos, and longer ones."""
     ours, apart = (table[f"{way}, {study.SHORT} frames"]["seam, position"] for way in ("default", "independent clips"))
     ends = {"ratio": ours[0], "lower end": ours[1], "upper end": ours[2]}
@@ -109,6 +144,7 @@ def claims(table: dict[str, dict[str, Any]], *, quick: bool, minutes: float) -> 
         kept, off = (table[f"{way}, {study.LONG} frames"] for way in ("default", "global scope off"))
         details = {"videos": kept["videos"], "with the global scope off": off["kept to the end"][0]}
         found.append(Claim(f"quality: identity kept to frame {study.LONG}", kept["kept to the end"][0], ">= 0.95", details))
+        found.append(scope_keeps_identity(rows))
     return [*found, Claim(f"quality: minutes of the {'quick ' * quick}study", minutes, "<= 4" if quick else "<= 40")]
 
 
@@ -119,17 +155,19 @@ def run_study(*, quick: bool) -> int:
     for row in study.run(tasks):
         rows.append(row)
         print(
-            f"{time.perf_counter() - began:6.0f} s  {len(rows)}/{len(tasks)}  {row['way']}, {row['frames']}, seed {row['seed']}",
+            f"{time.perf_counter() - began:6.0f} s  {len(rows)}/{len(tasks)}  {row['name']}, seed {row['seed']}",
             flush=True,
         )
-    pictures = {f"{row['way']}, {row['frames']} frames": row.pop("pictures") for row in rows if "pictures" in row}
+    pictures = {row["name"]: row.pop("pictures") for row in rows if "pictures" in row}
     table = sum_up(rows)
     minutes = (time.perf_counter() - began) / 60
     FOLDER.mkdir(exist_ok=True)
     quality_plots.draw(table, rows, pictures)
     name = "coherence_quick" if quick else "coherence"
     command = f"python -m benchmarks.coherence{' --quick' * quick}"
-    return report(name, claims(table, quick=quick, minutes=minutes), began, command=command, table=table, steps=study.STEPS)
+    return report(
+        name, claims(table, rows, quick=quick, minutes=minutes), began, command=command, table=table, steps=study.STEPS
+    )
 
 
 def read_video(file: Path) -> torch.Tensor:

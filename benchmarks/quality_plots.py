@@ -21,7 +21,7 @@ def draw(table: Table, rows: list[dict[str, Any]], pictures: dict[str, torch.Ten
     seams(table)
     identity(rows)
     scopes(table)
-    for frames in (study.SHORT, study.LONG):
+    for frames in (study.SHORT, study.MIDDLE, study.LONG):
         sheet(pictures, frames)
 
 
@@ -42,20 +42,26 @@ def seams(table: Table) -> None:
 
 
 def identity(rows: list[dict[str, Any]]) -> None:
-    """How much of shape, colour and background is as in the beginning, over the longest videos."""
-    longest = [row for row in rows if row["frames"] == study.LONG]
-    if not longest:
+    """How much of shape, colour and background is as in the beginning: long videos, and some that no caption describes."""
+    panels = {
+        f"{study.LONG} frames": [row for row in rows if row["frames"] == study.LONG and not row["silent"]],
+        f"{study.LONG} frames, no caption": [row for row in rows if row["frames"] == study.LONG and row["silent"]],
+        f"{study.MIDDLE} frames, no caption": [row for row in rows if row["frames"] == study.MIDDLE and row["silent"]],
+    }
+    if not all(panels.values()):
         return
-    figure, axis = plt.subplots(figsize=(7, 3), constrained_layout=True)
-    for way in dict.fromkeys(row["way"] for row in longest):
-        some = [row for row in longest if row["way"] == way]
-        starts = [int(start) for start in some[0]["identity"]]
-        axis.plot(
-            starts, np.mean([list(row["identity"].values()) for row in some], axis=0), label=f"{way} ({len(some)} videos)"
-        )
-    axis.set(xlabel="frame", ylabel="as in the first window", ylim=(0, 1.05), title="Shape, colour and background over time")
-    axis.legend()
-    axis.grid(alpha=0.3)
+    figure, axes = plt.subplots(1, len(panels), figsize=(14, 3.4), sharey=True, constrained_layout=True)
+    for axis, (title, some) in zip(axes, panels.items()):
+        for way in dict.fromkeys(row["way"] for row in some):
+            curves = np.array([list(row["identity"].values()) for row in some if row["way"] == way])
+            starts = [int(start) for start in some[0]["identity"]]
+            middle, error = curves.mean(0), 1.96 * curves.std(0, ddof=1) / len(curves) ** 0.5
+            axis.plot(starts, middle, label=f"{way} ({len(curves)} videos)")
+            axis.fill_between(starts, middle - error, (middle + error).clip(max=1), alpha=0.12)
+        axis.set(xlabel="frame", ylim=(0, 1.05), title=title)
+        axis.legend(fontsize=7, loc="lower left")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("as in the first window")
     save(figure, "quality_identity")
 
 
@@ -64,7 +70,7 @@ def scopes(table: Table) -> None:
     names = [way.name for way in SCOPES if f"{way.name}, {study.MIDDLE} frames" in table]
     if not names:
         return
-    figures = ("as captioned", "unsteady", "teleports", "period", "kept to the end", "jitter")
+    figures = ("as captioned", "unsteady", "teleports", "speed", "period", "jitter")
     figure, axes = plt.subplots(1, len(figures), figsize=(14, 1 + 0.3 * len(names)), sharey=True, constrained_layout=True)
     for axis, key in zip(axes, figures):
         values = np.array([table[f"{name}, {study.MIDDLE} frames"][key] for name in names])
@@ -94,7 +100,7 @@ def sheet(pictures: dict[str, torch.Tensor], frames: int) -> None:
     save(figure, f"quality_sheet_{frames}")
 
 
-def _place(name: str) -> int:
-    order = [way.name for way in WAYS]
-    way = name.rsplit(", ", 1)[0]
-    return order.index(way) if way in order else len(order)
+def _place(name: str) -> tuple[bool, int]:
+    order = [way.name for way in (*WAYS, *SCOPES)]
+    way = name.rsplit(", ", 1)[0].removesuffix(", no caption")
+    return "no caption" in name, order.index(way) if way in order else len(order)

@@ -1,6 +1,6 @@
 """Make many videos in many ways with the bundled model, and read each: the raw results that docs/quality.md sums up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import ablations, shape_metrics, two_ranks
-from benchmarks.ablations import CLIP, DEFAULT, GLOBAL, LOCAL, SCOPES, WAYS, Way
+from benchmarks import ablations, shape_metrics, two_ranks, video_metrics
+from benchmarks.ablations import CLIP, GLOBAL, LOCAL, SCOPES, WAYS, Way
 from benchmarks.model_quality import captions
 from parallel import folder
 from parallel.comm.group import Group
@@ -21,7 +21,16 @@ from tests.conftest import BUNDLED
 
 STEPS, GUIDANCE = 8, 3.0
 SHORT, MIDDLE, LONG = 64, 240, 960
-LONG_VIDEOS = 10
+LONG_VIDEOS, SHORT_VIDEOS, SILENT_VIDEOS, FEW = 20, 5, 8, 3
+AT_MIDDLE = (
+    "default",
+    "independent clips",
+    "local scope off",
+    "global scope off",
+    "overlapping windows",
+    "whole-video attention",
+)
+SILENT = ("default", "global scope off", "paper's phase biases", "noise, shuffled windows")
 PROCESSES = 2
 SHEET = range(10, 22)  # the frames of a contact sheet: six before the first border, six after
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -29,12 +38,23 @@ ALONE = Group(0, 1, torch.device("cpu"))
 
 @dataclass(frozen=True)
 class Task:
-    """One video: a way, a length, a seed, which also chooses the caption; with `switch` another colour from the middle on."""
+    """One video: a way, a length, a seed, which also chooses the caption.
+
+    With `switch` its colour is another one from the middle on; `silent` has no caption (and so no guidance), so that nothing but
+    the video itself says what is in it.
+    """
 
     way: Way
     frames: int
     seed: int
     switch: bool = False
+    silent: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables: all seeds of one kind alike."""
+        kind = "prompt switch" if self.switch else self.way.name + ", no caption" * self.silent
+        return f"{kind}, {self.frames} frames"
 
     @property
     def borders(self) -> tuple[int, ...]:
@@ -43,19 +63,24 @@ class Task:
 
 
 def plan(quick: bool) -> list[Task]:
-    """Return the tasks of the study, the longest first; `quick` is a sixth of it or less."""
+    """Return the tasks of the study, the longest first; `quick` is a tenth of it or less."""
+    ways = {way.name: way for way in WAYS}
+
+    def some(names: Iterable[str], frames: int, seeds: int, **kind: bool) -> list[Task]:
+        return [Task(ways[name], frames, seed, **kind) for seed in range(seeds) for name in names]
+
     if quick:
-        chosen = {"default", "independent clips", "global scope off"}
-        found = [Task(way, SHORT, seed) for way in WAYS if way.name in chosen for seed in range(4)]
-        return [Task(DEFAULT, MIDDLE, 0), *found]
-    found = [Task(DEFAULT, LONG, seed) for seed in range(LONG_VIDEOS)]
-    off = next(way for way in WAYS if way.name == "global scope off")
-    found += [Task(off, LONG, seed) for seed in range(LONG_VIDEOS // 2)]
-    middle = ("default", "independent clips", "local scope off", "overlapping windows", "whole-video attention")
-    found += [Task(way, MIDDLE, seed) for way in WAYS if way.name in middle for seed in range(2)]
-    found += [Task(way, MIDDLE, seed) for way in SCOPES for seed in range(2)]
-    found += [Task(DEFAULT, SHORT, seed, switch=True) for seed in range(5)]
-    return found + [Task(way, SHORT, seed) for way in WAYS for seed in range(5)]
+        return some(["default"], MIDDLE, 1) + some(["default", "independent clips", "global scope off"], SHORT, 4)
+    return [
+        *some(["default"], LONG, LONG_VIDEOS),
+        *some(["global scope off"], LONG, FEW),
+        *some(["default", "global scope off"], LONG, FEW, silent=True),
+        *some(AT_MIDDLE, MIDDLE, FEW),
+        *[Task(way, MIDDLE, seed) for seed in range(FEW) for way in SCOPES],
+        *some(SILENT, MIDDLE, SILENT_VIDEOS, silent=True),
+        *some(["default"], SHORT, SHORT_VIDEOS, switch=True),
+        *some(ways, SHORT, SHORT_VIDEOS),
+    ]
 
 
 @cache
@@ -81,7 +106,7 @@ def other(scene: Scene) -> Scene:
 def job(task: Task) -> Job:
     """Return a task's job, before its way changes it."""
     scene = scenes()[task.seed]
-    prompts = [Prompt(frame=0, text=scene.caption)]
+    prompts = [Prompt(frame=0, text="" if task.silent else scene.caption)]
     if task.switch:
         prompts.append(Prompt(frame=task.frames // 2, text=other(scene).caption))
     return checked(
@@ -92,7 +117,7 @@ def job(task: Task) -> Job:
         height=64,
         width=64,
         num_inference_steps=STEPS,
-        guidance_scale=GUIDANCE,
+        guidance_scale=1.0 if task.silent else GUIDANCE,
         seed=task.seed,
         scope=Scope(local_context=LOCAL, global_frames=GLOBAL),
     )
@@ -133,14 +158,17 @@ def read(task: Task, latents_CTHW: torch.Tensor) -> dict[str, Any]:
     seams["pixels"] = differences(shape_metrics.differences(frames))
     seams["latents"] = differences(shape_metrics.differences(latents_CTHW.movedim(1, 0)))
     result = {
+        "name": task.name,
         "way": task.way.name,
         "frames": task.frames,
         "seed": task.seed,
         "switch": task.switch,
+        "silent": task.silent,
         "seams": {name: [part.tolist() for part in parts] for name, parts in seams.items()},
         "motion": shape_metrics.motion(reading, scene),
         "identity": shape_metrics.identity(reading),
         "jitter": shape_metrics.jitter(frames),
+        "general": video_metrics.score(frames, task.borders, strides=(CLIP,)) if task.frames == SHORT else {},
     }
     if task.switch:
         result |= arrival(task, frames, scene)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import study
-from benchmarks.ablations import SCOPES, WAYS
+from benchmarks.ablations import DEFAULT, SCOPES, WAYS
+from benchmarks.coherence import GENERAL, SEAMS, SWITCHED
+from benchmarks.coherence import MOTION as MOVES
 from scripts.performance_page import show, table
 
 BENCH, DOCS = Path("bench"), Path("docs")
@@ -15,10 +17,11 @@ PICTURES = (
     "quality_identity",
     "quality_scopes",
     f"quality_sheet_{study.SHORT}",
+    f"quality_sheet_{study.MIDDLE}",
     f"quality_sheet_{study.LONG}",
 )
-SEAMS = ("position", "velocity", "pixels", "latents")
-MOTION = ("seen", "as captioned", "unsteady", "teleports", "speed", "period", "kept to the end", "jitter")
+MOTION = (*MOVES, "identity", "kept to the end", "jitter")
+SILENT = ("identity", "kept to the end", "unsteady", "teleports", "jitter")
 
 
 def figure(value: list[float]) -> str:
@@ -45,9 +48,10 @@ def main() -> None:
     (DOCS / "quality").mkdir(exist_ok=True)
     for picture in PICTURES:
         shutil.copy(BENCH / f"{picture}.png", DOCS / "quality" / f"{picture.removeprefix('quality_')}.png")
-    ways, scopes = [way.name for way in WAYS], [way.name for way in SCOPES]
+    ways, scopes = [way.name for way in WAYS], [way.name for way in (DEFAULT, *SCOPES)]
+    silent = [f"{way}, no caption" for way in ways]
     seam = [f"seam, {kind}" for kind in SEAMS]
-    heads = {"seams": ["way", *SEAMS], "motion": ["way", *MOTION]}
+    heads = {"seams": ["way", *SEAMS], "motion": ["way", *MOTION], "general": ["way", *GENERAL]}
     parts = {
         "claims": table(
             ["claim", "value", "target", "holds"],
@@ -66,13 +70,13 @@ def main() -> None:
         "motion_short": table(heads["motion"], rows(found, ways, study.SHORT, list(MOTION))),
         "motion_middle": table(heads["motion"], rows(found, ways, study.MIDDLE, list(MOTION))),
         "motion_long": table(heads["motion"], rows(found, ways, study.LONG, list(MOTION))),
+        "general": table(heads["general"], rows(found, ways, study.SHORT, list(GENERAL))),
+        "silent_middle": table(["way", *SILENT], rows(found, silent, study.MIDDLE, list(SILENT))),
+        "silent_long": table(["way", *SILENT], rows(found, silent, study.LONG, list(SILENT))),
         "scopes": table(heads["motion"], rows(found, scopes, study.MIDDLE, list(MOTION))),
         "switch": table(
             ["figure", "value"],
-            [
-                [key, figure(found[f"prompt switch, {study.SHORT} frames"][key])]
-                for key in ("arrival", "changed far before", "changed just before", "changed after")
-            ],
+            [[key, figure(found[f"prompt switch, {study.SHORT} frames"][key])] for key in SWITCHED],
         ),
     }
     page = (DOCS / "quality.template.md").read_text()
@@ -82,7 +86,13 @@ def main() -> None:
         "minutes": show(content["seconds"] / 60),
         "steps": str(content["data"]["steps"]),
     }
-    (DOCS / "quality.md").write_text(page.format(**said, **parts))
+    at = {
+        f"{name}: {key}": figure(value)
+        for name, line in found.items()
+        for key, value in line.items()
+        if isinstance(value, list)
+    }
+    (DOCS / "quality.md").write_text(page.format(**said, **parts, at=at))
 
 
 if __name__ == "__main__":

@@ -95,19 +95,22 @@ def test_a_file_of_any_video_is_scored(tmp_path, capsys):
     assert said["seam_jump"] < 1.2 and said["seam_jump_p"] > 0.05
 
 
-def row(seed: int, border: float, kept: float) -> dict:
+def row(seed: int, border: float, kept: float, *, way: str = "w", silent: bool = False) -> dict:
     part = [[border] * 3, [1.0] * 10]
     seams = {kind: part for kind in ("position", "velocity", "pixels", "latents")}
     motion = dict.fromkeys(("seen", "as captioned", "unsteady", "teleports", "speed", "period"), 1.0)
     return {
-        "way": "w",
+        "name": f"{way}, 64 frames",
+        "way": way,
         "frames": 64,
         "seed": seed,
         "switch": False,
+        "silent": silent,
         "seams": seams,
         "motion": motion,
         "identity": {0: 1.0, 24: kept},
         "jitter": 0.0,
+        "general": {},
     }
 
 
@@ -120,3 +123,14 @@ def test_figures_come_with_the_interval_of_their_videos():
     assert table["p, position"] < 0.01
     same = coherence.sum_up([row(seed, 1.0, 1.0) for seed in range(4)])["w, 64 frames"]
     assert same["seam, position"] == (1.0, 1.0, 1.0) and same["p, position"] > 0.05
+
+
+def test_the_scope_that_keeps_identity_is_told_from_one_that_does_not():
+    rows = [row(seed, 1.0, 1.0, way="default", silent=True) for seed in range(8)]
+    worse = [row(seed, 1.0, seed / 10, way="global scope off", silent=True) for seed in range(8)]
+    found = coherence.scope_keeps_identity(rows + worse)
+    assert found.holds and found.details == {"pairs of videos": 8, "on": 1.0, "off": pytest.approx(0.35)}
+    mixed = [row(seed, 1.0, 0.5 + (seed % 2 or -1) / (seed + 3), way="default", silent=True) for seed in range(8)]
+    level = [row(seed, 1.0, 0.5, way="global scope off", silent=True) for seed in range(8)]
+    assert not coherence.scope_keeps_identity(mixed + level).holds
+    assert coherence.sum_up(rows)["default, 64 frames"]["identity"][0] == 1.0
