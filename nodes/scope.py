@@ -21,7 +21,7 @@ class DualScopeAttention(io.ComfyNode):
             display_name="Dual-Scope Attention",
             category=CATEGORY,
             description="Sets which frames a frame attends to: its neighbours, and frames spread over the whole video. "
-            "The defaults are the paper's.",
+            "The defaults are for models that were trained on 16 frames; the help page has a rule for others, and the paper's biases.",
             search_aliases=["local context", "global frames", "temporal attention", "context window"],
             inputs=[
                 io.Int.Input(
@@ -31,8 +31,8 @@ class DualScopeAttention(io.ComfyNode):
                     "global_frames", default=16, min=0, max=4096, tooltip="Frames of the whole video that all attend to."
                 ),
                 _bias("local_bias_early", 0.0, "Added to the logits of local keys in the early steps."),
-                _bias("local_bias_late", 10.0, "Added to the logits of local keys in the late steps."),
-                _bias("global_bias_early", 10.0, "Added to the logits of global keys in the early steps."),
+                _bias("local_bias_late", 0.0, "Added to the logits of local keys in the late steps; the paper: 10."),
+                _bias("global_bias_early", 0.0, "Added to the logits of global keys in the early steps; the paper: 10."),
                 _bias("global_bias_late", 0.0, "Added to the logits of global keys in the late steps."),
                 io.Int.Input("phase_timestep", default=800, min=0, max=1000, tooltip="Timesteps above it are early."),
                 io.Boolean.Input(

@@ -55,7 +55,7 @@ class Scope(Frozen):
     """Which frames a frame attends to, and with what bias (paper sec. 4.2). Pairs are (early phase, late phase)."""
 
     local_context: int = Field(8, ge=0, le=MAX_FRAMES, description="frames on either side that a frame attends to")
-    global_frames: int = Field(8, ge=0, le=MAX_FRAMES, description="frames spread over the whole video that all attend to")
+    global_frames: int = Field(16, ge=0, le=MAX_FRAMES, description="frames spread over the whole video that all attend to")
     local_bias: tuple[Finite, Finite] = Field((0.0, 0.0), description="added to the logits of local keys")
     global_bias: tuple[Finite, Finite] = Field((0.0, 0.0), description="added to the logits of global keys")
     phase_timestep: int = Field(800, ge=0, description="timesteps above it are early; unused with `ramp`")

@@ -34,13 +34,10 @@ class Workflow:
 
 def sources(prompts: str) -> dict[str, Node]:
     """Return the nodes that say what to make, and with what, in a column of 340 pixels."""
-    plain = {f"{scope}_bias_{phase}": 0.0 for scope in ("local", "global") for phase in ("early", "late")}
     return {
         "model": Node("VideoInfinityLoadVideoModel", {}, (40, 100), (340, 150)),
         "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 310), (340, 130)),
-        "scope": Node(
-            "VideoInfinityDualScopeAttention", {"local_context": 12, "global_frames": 8, **plain}, (40, 500), (340, 270)
-        ),
+        "scope": Node("VideoInfinityDualScopeAttention", {}, (40, 500), (340, 270)),
         "timeline": Node("VideoInfinityPromptTimeline", {"timeline": prompts}, (440, 100), (400, 300)),
     }
 
