@@ -13,7 +13,7 @@ help: ## list the targets
 demo: $(ENV)/installed ## make 96 frames on two CPU ranks, into demo/
 	@echo "demo: two CPU ranks make 96 frames together, from two prompts, with the bundled model"
 	@mkdir -p demo
-	@$(RUN) -m parallel generate --timeline scripts/demo_timeline.txt --fade 4 --frames 96 --steps 20 --guidance 3 --local-context 12 --seed 4 \
+	@$(RUN) -m parallel generate --timeline scripts/demo_timeline.txt --fade 4 --frames 96 --steps 20 --guidance 3 --seed 4 \
 		--devices cpu,cpu --output demo/video.mp4 --report demo/report.json
 	@$(RUN) -m scripts.contact_sheet demo/video.mp4 --ranks 2 --output demo/contact_sheet.png
 	@echo "demo: look at demo/video.mp4 and demo/contact_sheet.png"

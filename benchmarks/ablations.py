@@ -61,7 +61,7 @@ WAYS = (
 )
 SCOPES = tuple(
     Way(f"local {local}, global {spread}", scope={"local_context": local, "global_frames": spread})
-    for local, spread in ((1, 2), (2, 4), (4, 8), (8, 8), (12, 16), (24, 16), (48, 16))
+    for local, spread in ((1, 2), (4, 8), (8, 8), (12, 16), (48, 16))
 )
 
 

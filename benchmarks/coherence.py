@@ -27,8 +27,6 @@ MOTION = ("seen", "as captioned", "unsteady", "teleports", "speed", "period")
 SWITCHED = ("arrival", "changed far before", "changed just before", "changed after")
 GENERAL = ("flicker", "warp_error", "flow", "seam_jump", "seam_jolt", "drift_histogram", "stagnation_ratio", "repetition_16")
 Row = dict[str, Any]
-
-
 Parts = Callable[[Row], Sequence[float]]
 
 
@@ -94,13 +92,19 @@ FIGURES: dict[str, Parts] = {
 
 
 def sum_up(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Return, by a task's name, the figures with their intervals, and the rank tests."""
+    """Return, by a task's name, the figures with their intervals, and the rank tests.
+
+    `pace` is the speed over that of the default's video of the same length and seed.
+    """
     groups: dict[str, list[Row]] = {}
+    speeds = {_like(row): row["motion"]["speed"] for row in rows if row["way"] == "default" and not row["switch"]}
+    pace = mean_of(lambda row: row["motion"]["speed"] / speeds.get(_like(row), float("nan")))
     for row in rows:
         groups.setdefault(row["name"], []).append(row)
     table = {}
     for name, some in groups.items():
         table[name] = {"videos": len(some), **{figure: interval(parts, some) for figure, parts in FIGURES.items()}}
+        table[name]["pace"] = interval(pace, some)
         table[name] |= {f"p, {kind}": seam_p(kind, some) for kind in SEAMS}
         if some[0]["general"]:
             table[name] |= {
@@ -111,13 +115,17 @@ def sum_up(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return table
 
 
+def _like(row: Row) -> tuple[int, int, bool]:
+    return row["frames"], row["seed"], row["silent"]
+
+
 def scope_keeps_identity(rows: Sequence[Row]) -> Claim:
     """Claim that without a caption, which says again and again what is to be seen, the global scope keeps identity.
 
     A one-sided Wilcoxon test of videos in pairs: the same seed and length, the scope on and off.
     """
     on, off = (
-        {(row["frames"], row["seed"]): identity_kept(row) for row in rows if row["silent"] and row["way"] == way}
+        {_like(row): identity_kept(row) for row in rows if row["silent"] and row["way"] == way}
         for way in ("default", "global scope off")
     )
     pairs = [(on[key], off[key]) for key in sorted(on.keys() & off.keys())]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks import study
-from benchmarks.ablations import CLIP, SCOPES, WAYS
+from benchmarks.ablations import CLIP, DEFAULT, SCOPES, WAYS
 from benchmarks.plots import save
 
 Table = dict[str, dict[str, Any]]
@@ -36,6 +36,10 @@ def seams(table: Table) -> None:
         axis.errorbar(values[:, 0], ways, xerr=np.nan_to_num(spread), fmt="o", capsize=3)
         axis.axvline(1, color="k", linewidth=0.8)
         axis.set(title=kind, xscale="log", xlabel="at borders / inside clips")
+        low, high = axis.get_xlim()
+        marks = [mark for mark in (0.5, 1, 2, 4, 8, 16) if low <= mark <= high]
+        axis.set_xticks(marks, [f"{mark:g}" for mark in marks])
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
     axes[0].invert_yaxis()
     save(figure, "quality_seams")
@@ -67,10 +71,10 @@ def identity(rows: list[dict[str, Any]]) -> None:
 
 def scopes(table: Table) -> None:
     """What the two scopes do, on videos of middle length."""
-    names = [way.name for way in SCOPES if f"{way.name}, {study.MIDDLE} frames" in table]
+    names = [way.name for way in (DEFAULT, *SCOPES) if f"{way.name}, {study.MIDDLE} frames" in table]
     if not names:
         return
-    figures = ("as captioned", "unsteady", "teleports", "speed", "period", "jitter")
+    figures = ("as captioned", "unsteady", "teleports", "pace", "period", "jitter")
     figure, axes = plt.subplots(1, len(figures), figsize=(14, 1 + 0.3 * len(names)), sharey=True, constrained_layout=True)
     for axis, key in zip(axes, figures):
         values = np.array([table[f"{name}, {study.MIDDLE} frames"][key] for name in names])
@@ -93,7 +97,7 @@ def sheet(pictures: dict[str, torch.Tensor], frames: int) -> None:
         for number, (axis, picture) in enumerate(zip(line, shown)):
             axis.imshow(picture.numpy())
             axis.set(xticks=[], yticks=[])
-            if frames == study.SHORT and study.SHEET[number] == CLIP:
+            if frames == study.SHORT and not name.startswith("prompt switch") and study.SHEET[number] == CLIP:
                 axis.spines["left"].set(color="red", linewidth=3)
         line[0].set_ylabel(name.removesuffix(f", {frames} frames"), rotation=0, ha="right", va="center", fontsize=8)
     figure.subplots_adjust(left=2.4 / (0.72 * count + 2.4), right=0.995, top=0.99, bottom=0.01, wspace=0.03, hspace=0.03)

@@ -173,7 +173,11 @@ def read(task: Task, latents_CTHW: torch.Tensor) -> dict[str, Any]:
     if task.switch:
         result |= arrival(task, frames, scene)
     if task.seed == 0:
-        chosen = SHEET if task.frames == SHORT else torch.linspace(0, task.frames - 1, len(SHEET)).round().long().tolist()
+        chosen = (
+            SHEET
+            if task.frames == SHORT and not task.switch
+            else torch.linspace(0, task.frames - 1, len(SHEET)).round().long().tolist()
+        )
         result["pictures"] = (frames[list(chosen)] * 255).round().to(torch.uint8)
     return result
 

@@ -11,7 +11,7 @@ from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
 TRAINED_FRAMES = 16  # of most text-to-video UNets, and of the bundled model, where a job does not say
-FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; a rule of thumb, not measured yet
+FEWEST, MOST = 0.75, 2.5  # times the trained number of keys: beyond these motion slowed down in docs/quality.md
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -87,12 +87,8 @@ def keys_notice(job: Job) -> str | None:
         return None
     return (
         f"a frame attends to {keys} frames, models are trained on {trained}: wanted {round(FEWEST * trained)} to "
-        f"{round(MOST * trained)} (twice local_context and one, and global_frames), or the video may {_what(keys, trained)}"
+        f"{round(MOST * trained)} (twice local_context and one, and global_frames), or things may move slower"
     )
-
-
-def _what(keys: int, trained: int) -> str:
-    return "move less" if keys > trained else "fall apart"
 
 
 def count_messages(shape: UNetShape) -> int:

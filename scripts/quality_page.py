@@ -20,7 +20,7 @@ PICTURES = (
     f"quality_sheet_{study.MIDDLE}",
     f"quality_sheet_{study.LONG}",
 )
-MOTION = (*MOVES, "identity", "kept to the end", "jitter")
+MOTION = (*MOVES, "pace", "kept to the end", "jitter")
 SILENT = ("identity", "kept to the end", "unsteady", "teleports", "jitter")
 
 
@@ -70,6 +70,7 @@ def main() -> None:
         "motion_short": table(heads["motion"], rows(found, ways, study.SHORT, list(MOTION))),
         "motion_middle": table(heads["motion"], rows(found, ways, study.MIDDLE, list(MOTION))),
         "motion_long": table(heads["motion"], rows(found, ways, study.LONG, list(MOTION))),
+        "seams_long": table(heads["seams"], rows(found, ways, study.MIDDLE, seam) + rows(found, ways[:1], study.LONG, seam)),
         "general": table(heads["general"], rows(found, ways, study.SHORT, list(GENERAL))),
         "silent_middle": table(["way", *SILENT], rows(found, silent, study.MIDDLE, list(SILENT))),
         "silent_long": table(["way", *SILENT], rows(found, silent, study.LONG, list(SILENT))),

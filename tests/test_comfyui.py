@@ -139,7 +139,7 @@ def test_the_image_of_96_frames_equals_the_engines_own_for_the_same_job(server, 
         num_inference_steps=4,
         guidance_scale=3.0,
         seed=4,
-        scope=Scope(local_context=12, global_frames=8),
+        scope=Scope(local_context=8, global_frames=16),
     )
     expected = (pools(1).run(job).frames.numpy() * 255).round().astype(int)
     assert np.abs(saved(server, "prompt_timeline").astype(int) - expected).max() <= 1

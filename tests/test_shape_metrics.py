@@ -134,3 +134,12 @@ def test_the_scope_that_keeps_identity_is_told_from_one_that_does_not():
     level = [row(seed, 1.0, 0.5, way="global scope off", silent=True) for seed in range(8)]
     assert not coherence.scope_keeps_identity(mixed + level).holds
     assert coherence.sum_up(rows)["default, 64 frames"]["identity"][0] == 1.0
+
+
+def test_pace_is_beside_the_defaults_video_of_the_same_seed():
+    rows = [row(seed, 1.0, 1.0, way=way) for way in ("default", "slow") for seed in range(3)]
+    for seed, each in enumerate(rows[3:]):
+        rows[seed]["motion"]["speed"], each["motion"]["speed"] = 1.0 + seed, 0.5 + seed / 2
+    table = coherence.sum_up(rows)
+    assert table["slow, 64 frames"]["pace"] == (0.5, 0.5, 0.5) and table["default, 64 frames"]["pace"][0] == 1
+    assert np.isnan(coherence.sum_up(rows[3:])["slow, 64 frames"]["pace"][0]), "without the default there is none"
