@@ -70,7 +70,14 @@ def main() -> None:
         "motion_short": table(heads["motion"], rows(found, ways, study.SHORT, list(MOTION))),
         "motion_middle": table(heads["motion"], rows(found, ways, study.MIDDLE, list(MOTION))),
         "motion_long": table(heads["motion"], rows(found, ways, study.LONG, list(MOTION))),
-        "seams_long": table(heads["seams"], rows(found, ways, study.MIDDLE, seam) + rows(found, ways[:1], study.LONG, seam)),
+        "seams_long": table(
+            ["way", "frames", *SEAMS, *(f"p, {kind}" for kind in SEAMS)],
+            [
+                [way, str(frames), *found_seams, *ps]
+                for frames in (study.MIDDLE, study.LONG)
+                for (way, *found_seams), (_, *ps) in zip(rows(found, ways, frames, seam), p_rows(found, ways, frames))
+            ],
+        ),
         "general": table(heads["general"], rows(found, ways, study.SHORT, list(GENERAL))),
         "silent_middle": table(["way", *SILENT], rows(found, silent, study.MIDDLE, list(SILENT))),
         "silent_long": table(["way", *SILENT], rows(found, silent, study.LONG, list(SILENT))),
