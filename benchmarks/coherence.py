@@ -157,7 +157,7 @@ def claims(table: dict[str, dict[str, Any]], rows: Sequence[Row], *, quick: bool
 
 
 def run_study(*, quick: bool) -> int:
-    """Make all videos, sum up, draw; leave bench/coherence.json (or coherence_quick.json) and pictures."""
+    """Make all videos and sum up; leave bench/coherence.json and pictures, or coherence_quick.json."""
     began = time.perf_counter()
     tasks, rows = study.plan(quick), []
     for row in study.run(tasks):
@@ -170,7 +170,8 @@ def run_study(*, quick: bool) -> int:
     table = sum_up(rows)
     minutes = (time.perf_counter() - began) / 60
     FOLDER.mkdir(exist_ok=True)
-    quality_plots.draw(table, rows, pictures)
+    if not quick:
+        quality_plots.draw(table, rows, pictures)
     name = "coherence_quick" if quick else "coherence"
     command = f"python -m benchmarks.coherence{' --quick' * quick}"
     return report(

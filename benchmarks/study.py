@@ -70,7 +70,7 @@ def plan(quick: bool) -> list[Task]:
         return [Task(ways[name], frames, seed, **kind) for seed in range(seeds) for name in names]
 
     if quick:
-        return some(["default"], MIDDLE, 1) + some(["default", "independent clips", "global scope off"], SHORT, 4)
+        return some(["default"], MIDDLE, 1) + some(["default", "independent clips", "global scope off"], SHORT, 8)
     return [
         *some(["default"], LONG, LONG_VIDEOS),
         *some(["global scope off"], LONG, FEW),
