@@ -46,6 +46,7 @@ WAYS = (
     DEFAULT,
     Way("independent clips", by="independent"),
     Way("halo off", by="no_halo", ranks=True),
+    Way("attention within clips", by="closed_attention", ranks=True),
     Way("local scope off", scope={"local_context": 0}),
     Way("global scope off", scope={"global_frames": 0}),
     Way("group norm per clip, convolutions", by="own_norm_in_convolutions", ranks=True),
@@ -61,7 +62,7 @@ WAYS = (
 )
 SCOPES = tuple(
     Way(f"local {local}, global {spread}", scope={"local_context": local, "global_frames": spread})
-    for local, spread in ((1, 2), (4, 8), (8, 8), (12, 16), (48, 16))
+    for local, spread in ((1, 2), (2, 4), (8, 8), (12, 16), (24, 16), (48, 16))
 )
 
 
@@ -97,6 +98,13 @@ def _no_halo(model: Model, job: Job, group: Group) -> torch.Tensor:
     return _sample(model, job, view, Biases(view))
 
 
+def _closed_attention(model: Model, job: Job, group: Group) -> torch.Tensor:
+    """Frames attend to their own clip alone, with a norm of it alone; convolutions see past its borders."""
+    view = View(group, span(job))
+    alone = Group(0, 1, group.device)
+    return _sample(model, job, view, Biases(view), attention=View(alone, replace(span(job), frames=len(view.clip))))
+
+
 def _own_norm(model: Model, job: Job, group: Group) -> torch.Tensor:
     """Group norms know the moments of their clip alone."""
     view = View(group, span(job))
@@ -125,6 +133,7 @@ BY = {
     "ours": _ours,
     "independent": _independent,
     "no_halo": _no_halo,
+    "closed_attention": _closed_attention,
     "own_norm": _own_norm,
     "own_norm_in_convolutions": _own_norm_in_convolutions,
     "ghost_keys": _ghost_keys,
@@ -145,6 +154,7 @@ def _sample(
     *,
     frames: range | None = None,
     unet: "Windowed | None" = None,
+    attention: View | None = None,
     alter: Callable[[torch.nn.Module], None] = lambda module: None,
 ) -> torch.Tensor:
     scheduler = schedule.build(model.folder, job.scheduler)
@@ -155,6 +165,9 @@ def _sample(
     start = generate.draw_start(job, None, torch.Size(size), view=drawn, scheduler=scheduler, schedule=steps)
     start = start[:, :, frames.start : frames.stop] if frames else start
     changes = [] if unet else unet3d.frame_changes(model.unet, view, biases)
+    if attention is not None:
+        others = unet3d.frame_changes(model.unet, attention, Biases(attention))
+        changes = [theirs if _attends(theirs) else ours for ours, theirs in zip(changes, others)]
     for change in changes:
         if isinstance(change, Swap) and isinstance(change.new, torch.nn.Module):
             for module in change.new.modules():
@@ -162,6 +175,10 @@ def _sample(
     with patched(changes):
         *_, last = denoise(unet or model.unet, scheduler, start, [heard], job=job, timesteps=steps, biases=biases)
     return last[0]
+
+
+def _attends(change: Any) -> bool:
+    return isinstance(change, Swap) and isinstance(change.new, FrameTransformer)
 
 
 class Closed(Halo):

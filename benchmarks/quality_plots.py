@@ -49,23 +49,23 @@ def identity(rows: list[dict[str, Any]]) -> None:
     """How much of shape, colour and background is as in the beginning: long videos, and some that no caption describes."""
     panels = {
         f"{study.LONG} frames": [row for row in rows if row["frames"] == study.LONG and not row["silent"]],
-        f"{study.LONG} frames, no caption": [row for row in rows if row["frames"] == study.LONG and row["silent"]],
         f"{study.MIDDLE} frames, no caption": [row for row in rows if row["frames"] == study.MIDDLE and row["silent"]],
     }
     if not all(panels.values()):
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(14, 3.4), sharey=True, constrained_layout=True)
-    for axis, (title, some) in zip(axes, panels.items()):
-        for way in dict.fromkeys(row["way"] for row in some):
-            curves = np.array([list(row["identity"].values()) for row in some if row["way"] == way])
-            starts = [int(start) for start in some[0]["identity"]]
-            middle, error = curves.mean(0), 1.96 * curves.std(0, ddof=1) / len(curves) ** 0.5
-            axis.plot(starts, middle, label=f"{way} ({len(curves)} videos)")
-            axis.fill_between(starts, middle - error, (middle + error).clip(max=1), alpha=0.12)
-        axis.set(xlabel="frame", ylim=(0, 1.05), title=title)
-        axis.legend(fontsize=7, loc="lower left")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("as in the first window")
+    figure, axes = plt.subplots(len(panels), 3, figsize=(13, 6), sharey=True, constrained_layout=True)
+    for line, (title, some) in zip(axes, panels.items()):
+        for axis, part in zip(line, ("shape", "colour", "background")):
+            for way in dict.fromkeys(row["way"] for row in some):
+                curves = np.array([list(row["identity"][part].values()) for row in some if row["way"] == way])
+                starts = [int(start) for start in some[0]["identity"][part]]
+                axis.plot(starts, curves.mean(0), label=f"{way} ({len(curves)} videos)")
+            axis.set(ylim=(0, 1.05), title=f"{part}, {title}")
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel("as in the first window")
+        line[0].legend(fontsize=7, loc="lower left")
+    for axis in axes[-1]:
+        axis.set_xlabel("frame")
     save(figure, "quality_identity")
 
 
@@ -97,14 +97,14 @@ def sheet(pictures: dict[str, torch.Tensor], frames: int) -> None:
         for number, (axis, picture) in enumerate(zip(line, shown)):
             axis.imshow(picture.numpy())
             axis.set(xticks=[], yticks=[])
-            if frames == study.SHORT and not name.startswith("prompt switch") and study.SHEET[number] == CLIP:
+            if frames == study.SHORT and "prompt switch" not in name and study.SHEET[number] == CLIP:
                 axis.spines["left"].set(color="red", linewidth=3)
         line[0].set_ylabel(name.removesuffix(f", {frames} frames"), rotation=0, ha="right", va="center", fontsize=8)
     figure.subplots_adjust(left=2.4 / (0.72 * count + 2.4), right=0.995, top=0.99, bottom=0.01, wspace=0.03, hspace=0.03)
     save(figure, f"quality_sheet_{frames}")
 
 
-def _place(name: str) -> tuple[bool, int]:
+def _place(name: str) -> tuple[bool, bool, int]:
     order = [way.name for way in (*WAYS, *SCOPES)]
-    way = name.rsplit(", ", 1)[0].removesuffix(", no caption")
-    return "no caption" in name, order.index(way) if way in order else len(order)
+    way = name.rsplit(", ", 1)[0].removesuffix(", no caption").removesuffix(", prompt switch")
+    return "prompt switch" in name, "no caption" in name, order.index(way)

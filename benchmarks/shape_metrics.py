@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
-from benchmarks.tracker import Track, track
+from benchmarks.tracker import UNCLEAR, Track, track
 from scripts.shapes import PERIOD, Scene
 
 WINDOW = PERIOD  # frames read at once: one orbit, or one bounce there and back
@@ -75,7 +75,7 @@ def motion(reading: Reading, scene: Scene) -> dict[str, float]:
     """Return shares and ratios: 1 (or 0 for `teleports`, `unsteady`) is what was asked for.
 
     `seen`: frames with a shape. `as captioned`: windows whose motion is the caption's. `unsteady`: standard deviation of the
-    speed over its mean. `teleports`: a thousand frames. `speed`: pixels a frame. `period`: how alike the path is one PERIOD later.
+    speed over its mean. `teleports`: a thousand frames. `speed`: median step, pixels a frame (a mean would count jumps). `period`: how alike the path is one PERIOD later.
     """
     moved = steps(reading.centres)
     moved = moved[~np.isnan(moved)]
@@ -94,34 +94,45 @@ def motion(reading: Reading, scene: Scene) -> dict[str, float]:
         "as captioned": float(np.mean([each.motion == scene.motion for each in reading.tracks])),
         "unsteady": float(moved.std() / max(moved.mean(), 1e-6)),
         "teleports": 1000 * float(np.mean(moved > JUMP * max(np.median(moved), 1.0))),
-        "speed": float(moved.mean()),
+        "speed": float(np.median(moved)),
         "period": period_kept(reading.centres),
     }
 
 
 def period_kept(centres: torch.Tensor) -> float:
     """Return the autocorrelation of the path at one PERIOD, in [-1, 1]: 1 if it comes back to where it was, all along."""
-    path = centres[~centres.isnan().any(1)]
-    if len(path) <= PERIOD:
+    around = centres - centres.nanmean(0)
+    early, late = around[:-PERIOD], around[PERIOD:]
+    known = ~(early.isnan() | late.isnan()).any(1)
+    if len(centres) <= PERIOD or not known.any():
         return float("nan")
-    around = path - path.mean(0)
-    both = (around[PERIOD:] * around[:-PERIOD]).sum()
-    return float(both / (around[PERIOD:].norm() * around[:-PERIOD].norm()).clamp(min=1e-6))
+    early, late = early[known], late[known]
+    return float((early * late).sum() / (early.norm() * late.norm()).clamp(min=1e-6))
 
 
-def identity(reading: Reading) -> dict[int, float]:
-    """Return, by the frame that a window begins with, the share of ROUND that is as in the first window."""
+def identity(reading: Reading) -> dict[str, dict[int, float]]:
+    """Return for each of ROUND, by the frame that a window begins with, 1 if it is as in the first window, else 0.
+
+    Windows and not frames: a bounce's blur, or a shape that leaves a corner behind, is read rightly from 24 of them. What is not
+    clear is like nothing.
+    """
     first = reading.tracks[0]
-    same = [np.mean([getattr(each, part) == getattr(first, part) for part in ROUND]) for each in reading.tracks]
-    return dict(zip(reading.starts, map(float, same)))
+
+    def same(part: str, each: Track) -> float:
+        return float(getattr(each, part) == getattr(first, part) != UNCLEAR)
+
+    return {part: {start: same(part, each) for start, each in zip(reading.starts, reading.tracks)} for part in ROUND}
 
 
 def arrival(frames_THWC: torch.Tensor, switch: int, scene: Scene) -> float:
-    """Return after how many frames from `switch` on a scene's colour is seen, in VISIBLE frames in a row; inf if never."""
-    for start in range(switch, len(frames_THWC) - VISIBLE + 1):
+    """Return how many frames after `switch` a scene's colour is first seen, in VISIBLE frames in a row; NaN if never.
+
+    It is looked for in the whole video: a prompt that shows too early gives a number below 0.
+    """
+    for start in range(len(frames_THWC) - VISIBLE + 1):
         if track(frames_THWC[start : start + VISIBLE]).colour == scene.colour:
             return float(start - switch)
-    return float("inf")
+    return float("nan")
 
 
 def jitter(frames_THWC: torch.Tensor) -> float:

@@ -9,12 +9,15 @@ import torch
 
 from scripts.shapes import BACKGROUNDS, COLOURS, SHAPES, SIZE, distance
 
+UNCLEAR = "unclear"
+FAR = 0.4  # of the colours' cube, a side of 1: no colour of the palette
+ODD = 0.4  # of a silhouette's area that is missing or too much: no shape of ours
 RADII = torch.arange(9.0, 14.1, 0.5)  # pixels; scenes are drawn with 10.5 to 12.5
 
 
 @dataclass(frozen=True)
 class Track:
-    """What a clip shows. `centres` (F, 2) are x and y in pixels, NaN where there is no shape."""
+    """What a clip shows, UNCLEAR where it is nothing that is drawn. `centres` (F, 2) are x and y in pixels, NaN without a shape."""
 
     shape: str
     colour: str
@@ -52,7 +55,9 @@ def _ink(frames_FHWC: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
 
 
 def _nearest(colour: torch.Tensor, palette: dict[str, tuple[int, int, int]]) -> str:
-    return min(palette, key=lambda name: (torch.tensor(palette[name]) / 255 - colour).norm().item())
+    far = {name: (torch.tensor(parts) / 255 - colour).norm().item() for name, parts in palette.items()}
+    name = min(far, key=far.__getitem__)
+    return name if far[name] < FAR else UNCLEAR
 
 
 def _centres(cover_FHW: torch.Tensor) -> torch.Tensor:
@@ -69,9 +74,13 @@ def _shape(cover_FHW: torch.Tensor, centres: torch.Tensor) -> str:
 
     def error(shape: str) -> float:
         silhouettes = ((0.5 - distance(shape, radius, x, y)).clamp(0, 1) for radius in RADII.tolist())
-        return min((silhouette - cover_FHW).abs().mean().item() for silhouette in silhouettes)
+        return min(((silhouette - cover_FHW).abs().mean() / silhouette.mean()).item() for silhouette in silhouettes)
 
-    return min(SHAPES, key=error) if len(centres) else "none"
+    if not len(centres):
+        return "none"
+    errors = {shape: error(shape) for shape in SHAPES}
+    shape = min(errors, key=errors.__getitem__)
+    return shape if errors[shape] < ODD else UNCLEAR
 
 
 def _motion(centres: torch.Tensor) -> str:

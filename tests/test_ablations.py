@@ -32,7 +32,9 @@ def test_the_default_is_what_the_pool_makes(ours, pools):
     assert apart(ours, made) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["halo off", "group norm per clip, everywhere", "group norm per clip, convolutions"])
+@pytest.mark.parametrize(
+    "name", ["halo off", "attention within clips", "group norm per clip, everywhere", "group norm per clip, convolutions"]
+)
 def test_what_is_lost_between_clips_is_nothing_on_one_and_something_on_two(ours, ranks, name):
     assert apart(make(BY_NAME[name]), ours) < 1e-5
     cut = torch.cat(ranks("make_way", 2, called=name, frames=2 * CLIP), dim=1)
