@@ -4,24 +4,18 @@
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-import torch
 from scipy.stats import binomtest, wilcoxon
 
-from benchmarks import quality_plots, shape_metrics, study, video_metrics
+from benchmarks import any_video, quality_plots, shape_metrics, study
 from benchmarks.claims import FOLDER, Claim, report
-from parallel.maths import clips
 
 RESAMPLES = 2000
-MOST_PIXELS = 256  # on a video's longer side: what it is scored at
-MOST_FRAMES = 10_000
 IDENTITY = ("shape", "colour", "background")
 SEAMS = ("position", "velocity", "pixels", "latents")
 MOTION = ("seen", "as captioned", "unsteady", "teleports", "speed", "period")
@@ -191,36 +185,16 @@ def run_study(*, quick: bool) -> int:
     )
 
 
-def read_video(file: Path) -> torch.Tensor:
-    """Return a video's frames, (T, H, W, 3) in [0, 1], at most MOST_PIXELS long and MOST_FRAMES many."""
-    frames = []
-    with av.open(str(file)) as container:
-        for frame in container.decode(video=0):
-            shrink = min(1.0, MOST_PIXELS / max(frame.width, frame.height))
-            small = frame.reformat(round(frame.width * shrink), round(frame.height * shrink), "rgb24")
-            frames.append(torch.from_numpy(small.to_ndarray()))
-            if len(frames) == MOST_FRAMES:
-                break
-    return torch.stack(frames).float() / 255
-
-
-def score_video(file: Path, count: int) -> int:
-    """Print the general metrics of a video as JSON."""
-    frames = read_video(file)
-    borders = tuple(clip.start for clip in clips.cut(len(frames), count) if clip.start)
-    found = video_metrics.score(frames, borders, clip_length=min(16, len(frames)), strides=(16, len(frames) // count))
-    found = {name: None if value != value else value for name, value in found.items()}  # JSON knows no NaN
-    print(json.dumps({"frames": len(frames), "borders": borders, **found}, indent=1))
-    return 0
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="some minutes instead of half an hour or more")
     parser.add_argument("--video", type=Path, help="score this video instead")
     parser.add_argument("--clips", type=int, default=1, help="of how many clips of even lengths it was joined")
     args = parser.parse_args()
-    return score_video(args.video, args.clips) if args.video else 0 * run_study(quick=args.quick)
+    if args.video:
+        return any_video.main(args.video, args.clips)
+    run_study(quick=args.quick)
+    return 0  # a claim that does not hold is a finding, and said as such
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from . import movies
 from .arguments import build_job, build_parser, check_resume
 from .errors import JobRefused, RankFailed, Stopped
 from .folder import check
+from .plan import keys_notice
 from .pool import Pool, Video
 from .pool.devices import resolve
 from .protocol import Job, Step
@@ -80,6 +81,8 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     stored, devices = read_stored(args), resolve(args.devices)
     job = build_job(args) if stored is None else stored.job
     check(job, len(devices))
+    if (notice := keys_notice(job)) is not None:
+        print(f"note: {notice}", file=sys.stderr)
     output = Path(args.output)
     movies.check_output(output, height=job.height, width=job.width)
     for file in filter(None, (args.latents, args.report, args.snapshot)):

@@ -1,5 +1,6 @@
 """What a job will do, before anything runs: clips by rank, what a frame sees and hears, messages, memory."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
 TRAINED_FRAMES = 16  # of most text-to-video UNets, and of the bundled model, where a job does not say
-FEWEST, MOST = 0.75, 2.5  # times the trained number of keys: beyond these motion slowed down in docs/quality.md
+FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -86,8 +87,8 @@ def keys_notice(job: Job) -> str | None:
     if job.frames <= trained or FEWEST * trained <= keys <= MOST * trained:
         return None
     return (
-        f"a frame attends to {keys} frames, models are trained on {trained}: wanted {round(FEWEST * trained)} to "
-        f"{round(MOST * trained)} (twice local_context and one, and global_frames), or things may move slower"
+        f"a frame attends to {keys} frames; a model that was trained on {trained} wants {math.ceil(FEWEST * trained)} to "
+        f"{math.floor(MOST * trained)}, others in proportion: change local_context or global_frames if things move too slowly"
     )
 
 

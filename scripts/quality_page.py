@@ -7,8 +7,9 @@ from typing import Any
 
 from benchmarks import study
 from benchmarks.ablations import DEFAULT, SCOPES, WAYS
-from benchmarks.coherence import GENERAL, SEAMS, SWITCHED
-from benchmarks.coherence import MOTION as MOVES
+from benchmarks.coherence import GENERAL, IDENTITY, MOTION, SEAMS, SWITCHED
+from parallel.maths.scope import Span, keys
+from parallel.protocol import Scope
 from scripts.performance_page import show, table
 
 BENCH, DOCS = Path("bench"), Path("docs")
@@ -20,87 +21,85 @@ PICTURES = (
     f"quality_sheet_{study.MIDDLE}",
     f"quality_sheet_{study.LONG}",
 )
-MOTION = (*MOVES, "pace", "kept to the end", "jitter")
-SILENT = ("identity", "kept to the end", "unsteady", "teleports", "jitter")
+SEAM = [f"seam, {kind}" for kind in SEAMS]
+CROSSING = [*SEAM, *(f"p, {kind}" for kind in SEAMS)]
+MOVING = [*MOTION, "pace", "kept to the end", "jitter"]
+KEPT = ["identity", *IDENTITY, "kept to the end", "unsteady", "teleports", "jitter"]
+SWITCH = [*SWITCHED, "arrived"]
+Found = dict[str, dict[str, Any]]
 
 
-def figure(value: list[float]) -> str:
-    """Return a figure with its interval."""
-    mean, low, high = value
-    return show(float(mean)) if low != low else f"{show(float(mean))} ({show(float(low))} to {show(float(high))})"
+def figure(value: list[float] | float) -> str:
+    """Return a figure with its interval, if it has one."""
+    if not isinstance(value, list):
+        return f"{value:.2g}" if isinstance(value, float) else str(value)
+    mean, low, high = map(float, value)
+    return show(mean) if low != low else f"{show(mean)} ({show(low)} to {show(high)})"
 
 
-def rows(found: dict[str, Any], ways: list[str], frames: int, figures: list[str]) -> list[list[str]]:
-    """Return a row for each way that was measured at a length."""
-    names = [(way, f"{way}, {frames} frames") for way in ways]
-    return [[way, *(figure(found[name][key]) for key in figures)] for way, name in names if name in found]
+def rows(found: Found, ways: list[str], frames: list[int], figures: list[str]) -> str:
+    """Return a table with a row for each way that was measured at each length."""
+    names = [(way, length, f"{way}, {length} frames") for length in frames for way in ways]
+    measured = [(way, length, found[name]) for way, length, name in names if name in found]
+    lines = [[way, str(length), *(figure(line[key]) for key in ("videos", *figures))] for way, length, line in measured]
+    return table(["way", "frames", "videos", *figures], lines)
 
 
-def p_rows(found: dict[str, Any], ways: list[str], frames: int) -> list[list[str]]:
-    """Return the rank tests' p-values."""
-    names = [(way, f"{way}, {frames} frames") for way in ways]
-    return [[way, *(f"{found[name][f'p, {kind}']:.2g}" for kind in SEAMS)] for way, name in names if name in found]
+def key_counts(frames: int) -> str:
+    """Return how many frames one in the middle attends to, by scope."""
+
+    def count(scope: Scope) -> int:
+        span = Span(frames, scope.local_context, scope.global_frames, False)
+        return len(keys(range(frames // 2, frames // 2 + 1), span))
+
+    default = Scope(local_context=study.LOCAL, global_frames=study.GLOBAL)
+    lines = [[way.name, str(count(default.model_copy(update=way.scope)))] for way in (DEFAULT, *SCOPES)]
+    return table(["scope", "keys"], lines)
 
 
-def main() -> None:
-    content = json.loads((BENCH / "coherence.json").read_text())
-    found = content["data"]["table"]
-    (DOCS / "quality").mkdir(exist_ok=True)
-    for picture in PICTURES:
-        shutil.copy(BENCH / f"{picture}.png", DOCS / "quality" / f"{picture.removeprefix('quality_')}.png")
-    ways, scopes = [way.name for way in WAYS], [way.name for way in (DEFAULT, *SCOPES)]
-    silent = [f"{way}, no caption" for way in ways]
-    seam = [f"seam, {kind}" for kind in SEAMS]
-    heads = {"seams": ["way", *SEAMS], "motion": ["way", *MOTION], "general": ["way", *GENERAL]}
+def claim_lines(claims: dict[str, Any]) -> str:
+    """Return what must hold as a table."""
+    lines = [
+        [name.removeprefix("quality: "), show(float(each["value"])), each["target"], "yes" if each["holds"] else "**no**"]
+        for name, each in claims.items()
+    ]
+    return table(["claim", "value", "target", "holds"], lines)
+
+
+def write(content: dict[str, Any], template: str) -> str:
+    """Return the page."""
+    found: Found = content["data"]["table"]
+    ways = [way.name for way in WAYS]
+    short, middle, long = [study.SHORT], [study.MIDDLE], [study.LONG]
+    silent = [f"{way}, no caption" for way in (*ways, *(way.name for way in SCOPES))]
     parts = {
-        "claims": table(
-            ["claim", "value", "target", "holds"],
-            [
-                [
-                    name.removeprefix("quality: "),
-                    show(float(claim["value"])),
-                    claim["target"],
-                    "yes" if claim["holds"] else "**no**",
-                ]
-                for name, claim in content["claims"].items()
-            ],
-        ),
-        "seams_short": table(heads["seams"], rows(found, ways, study.SHORT, seam)),
-        "p_short": table(heads["seams"], p_rows(found, ways, study.SHORT)),
-        "motion_short": table(heads["motion"], rows(found, ways, study.SHORT, list(MOTION))),
-        "motion_middle": table(heads["motion"], rows(found, ways, study.MIDDLE, list(MOTION))),
-        "motion_long": table(heads["motion"], rows(found, ways, study.LONG, list(MOTION))),
-        "seams_long": table(
-            ["way", "frames", *SEAMS, *(f"p, {kind}" for kind in SEAMS)],
-            [
-                [way, str(frames), *found_seams, *ps]
-                for frames in (study.MIDDLE, study.LONG)
-                for (way, *found_seams), (_, *ps) in zip(rows(found, ways, frames, seam), p_rows(found, ways, frames))
-            ],
-        ),
-        "general": table(heads["general"], rows(found, ways, study.SHORT, list(GENERAL))),
-        "silent_middle": table(["way", *SILENT], rows(found, silent, study.MIDDLE, list(SILENT))),
-        "silent_long": table(["way", *SILENT], rows(found, silent, study.LONG, list(SILENT))),
-        "scopes": table(heads["motion"], rows(found, scopes, study.MIDDLE, list(MOTION))),
-        "switch": table(
-            ["figure", "value"],
-            [[key, figure(found[f"prompt switch, {study.SHORT} frames"][key])] for key in SWITCHED],
-        ),
+        "claims": claim_lines(content["claims"]),
+        "seams_short": rows(found, ways, short, CROSSING),
+        "seams_long": rows(found, ways, middle + long, ["seam, elsewhere", *CROSSING]),
+        "motion_short": rows(found, ways, short, MOVING),
+        "motion_long": rows(found, ways, middle + long, MOVING),
+        "general": rows(found, ways, short, list(GENERAL)),
+        "silent": rows(found, silent, middle + long, KEPT),
+        "switch": rows(found, [f"{way}, prompt switch" for way in ways], short, SWITCH),
+        "scopes": rows(found, [way.name for way in (DEFAULT, *SCOPES)], middle, MOVING),
+        "keys": key_counts(study.MIDDLE),
     }
-    page = (DOCS / "quality.template.md").read_text()
     said = {
         "date": content["date"],
         "machine": content["machine"],
         "minutes": show(content["seconds"] / 60),
         "steps": str(content["data"]["steps"]),
     }
-    at = {
-        f"{name}: {key}": figure(value)
-        for name, line in found.items()
-        for key, value in line.items()
-        if isinstance(value, list)
-    }
-    (DOCS / "quality.md").write_text(page.format(**said, **parts, at=at))
+    at = {f"{name}: {key}": figure(value) for name, line in found.items() for key, value in line.items()}
+    return template.format(**said, **parts, at=at)
+
+
+def main() -> None:
+    content = json.loads((BENCH / "coherence.json").read_text())
+    (DOCS / "quality").mkdir(exist_ok=True)
+    for picture in PICTURES:
+        shutil.copy(BENCH / f"{picture}.png", DOCS / "quality" / f"{picture.removeprefix('quality_')}.png")
+    (DOCS / "quality.md").write_text(write(content, (DOCS / "quality.template.md").read_text()))
 
 
 if __name__ == "__main__":

@@ -177,6 +177,9 @@ def test_files_that_something_is_kept_in_are_not_written_over(tiny, tmp_path, mo
     kept.write_bytes(b"earlier")
     said = refusal(monkeypatch, capsys, tiny, "--prompt", "a", "--snapshot", kept, "--output", tmp_path / "v.mp4")
     assert said == f"error: snapshot {kept} is there already: go on with --resume {kept}, or remove it\n"
+    wide = ["--prompt", "a", "--frames", 200, "--local-context", 30, "--snapshot", kept, "--output", tmp_path / "v.mp4"]
+    note, refused = refusal(monkeypatch, capsys, tiny, *wide).splitlines()
+    assert note.startswith("note: a frame attends to 7") and refused == said.strip()
     twice = tmp_path / "l.safetensors"
     same = ["--prompt", "a", "--snapshot", twice, "--latents", twice, "--output", tmp_path / "v.mp4"]
     said = refusal(monkeypatch, capsys, tiny, *same)

@@ -33,7 +33,7 @@ ALLOWED = {
     "worker": {"rank", "faults"} | VOCABULARY,
     "pool": VOCABULARY,
     "arguments": {"errors", "protocol", "timeline"},
-    "__main__": {"pool", "arguments", "movies", "whole"} | VOCABULARY,
+    "__main__": {"pool", "arguments", "movies", "plan", "whole"} | VOCABULARY,
     "__init__": set(),
 }
 FILES = sorted((ROOT / "parallel").rglob("*.py"))

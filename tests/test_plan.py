@@ -79,7 +79,8 @@ def test_a_scope_of_many_more_or_fewer_frames_than_trained_is_noticed(tiny):
 
     assert said(200, local_context=8, global_frames=8) is None, "24 or 25 keys"
     assert said(12, local_context=0, global_frames=0) is None, "a video of a trained length is as the model knows it"
-    many = "a frame attends to 73 frames, models are trained on 16: wanted 12 to 40 (twice local_context and one, and global_frames)"
-    assert said(200, local_context=32, global_frames=12) == f"{many}, or things may move slower"
-    assert "attends to 5 frames" in said(200, local_context=2, global_frames=0)
+    wants = "frames; a model that was trained on 16 wants 12 to 40, others in proportion: change local_context or global_frames"
+    assert said(200, local_context=32, global_frames=12) == f"a frame attends to 73 {wants} if things move too slowly"
+    assert said(200, local_context=2, global_frames=0) == f"a frame attends to 5 {wants} if things move too slowly"
+    assert "wants 11 to 35," in said(200, local_context=4, global_frames=1, trained_frames=14), "10 are too few"
     assert said(200, local_context=32, global_frames=12, trained_frames=64) is None

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import coherence, shape_metrics
+from benchmarks import any_video, coherence, shape_metrics
 from parallel import movies
+from scripts import quality_page
 from scripts.shapes import PERIOD, Scene, render
 
 ORBIT = Scene("circle", "red", "gray", "orbiting clockwise")
@@ -100,14 +101,39 @@ def test_values_that_span_a_border_belong_to_it():
 def test_a_file_of_any_video_is_scored(tmp_path, capsys):
     file = tmp_path / "v.mp4"
     movies.write(cut_film(ORBIT), file, 8)
-    assert coherence.score_video(file, len(BORDERS) + 1) == 0
+    assert any_video.main(file, len(BORDERS) + 1) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["borders"] == list(BORDERS) and said["frames"] == FRAMES
     assert said["seam_jump"] > 2 and said["seam_jump_p"] < 0.01
     movies.write(film(ORBIT, torch.arange(FRAMES)), file, 8)
-    coherence.score_video(file, len(BORDERS) + 1)
+    any_video.main(file, len(BORDERS) + 1)
     said = json.loads(capsys.readouterr().out)
     assert said["seam_jump"] < 1.2 and said["seam_jump_p"] > 0.05
+
+
+@pytest.mark.parametrize(
+    "clips, said",
+    [
+        (0, "error: wanted 1 to 10 clips for 32 frames, got 0: say of how many it was joined"),
+        (11, "error: wanted 1 to 10 clips for 32 frames, got 11: say of how many it was joined"),
+    ],
+)
+def test_clips_that_can_not_be_are_refused(tmp_path, capsys, clips, said):
+    movies.write(film(ORBIT, torch.arange(32)), tmp_path / "v.mp4", 8)
+    assert any_video.main(tmp_path / "v.mp4", clips) == 2
+    assert capsys.readouterr().err.splitlines() == [said]
+
+
+def test_what_is_no_video_is_refused(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "v.mp4"
+    assert any_video.main(file, 2) == 2
+    file.write_text("not a film")
+    assert any_video.main(file, 2) == 2
+    assert all(line.startswith(f"error: wanted a video file, got {file} (") for line in capsys.readouterr().err.splitlines())
+    movies.write(film(ORBIT, torch.arange(32)), file, 8)
+    monkeypatch.setattr(any_video, "MOST_FRAMES", 20)
+    assert any_video.main(file, 2) == 2
+    assert capsys.readouterr().err == f"error: wanted at most 20 frames, got more in {file}: cut it into parts\n"
 
 
 def row(seed: int, border: float, kept: float, *, way: str = "w", silent: bool = False) -> dict:
@@ -125,7 +151,7 @@ def row(seed: int, border: float, kept: float, *, way: str = "w", silent: bool =
         "motion": motion,
         "identity": {part: {0: 1.0, 24: kept} for part in ("shape", "colour", "background")},
         "jitter": 0.0,
-        "general": {},
+        "general": dict.fromkeys(coherence.GENERAL, 1.0),
     }
 
 
@@ -158,3 +184,20 @@ def test_pace_is_beside_the_defaults_video_of_the_same_seed():
     table = coherence.sum_up(rows)
     assert table["slow, 64 frames"]["pace"] == (0.5, 0.5, 0.5) and table["default, 64 frames"]["pace"][0] == 1
     assert np.isnan(coherence.sum_up(rows[3:])["slow, 64 frames"]["pace"][0]), "without the default there is none"
+
+
+def test_the_page_is_written_from_the_table_and_says_what_does_not_hold():
+    rows = [row(seed, 1.0, 1.0, way=way) for way in ("default", "independent clips") for seed in range(3)]
+    claims = {"quality: x": {"value": 2.0, "target": "<= 1", "holds": False}}
+    content = {
+        "claims": claims,
+        "data": {"table": coherence.sum_up(rows), "steps": 8},
+        "date": "today",
+        "machine": "m",
+        "seconds": 60,
+    }
+    content = json.loads(json.dumps(content))
+    page = quality_page.write(content, "{minutes} {at[default, 64 frames: seam, position]}\n{claims}\n{motion_short}\n{keys}")
+    assert page.startswith("1 1 (1 to 1)\n") and "| x | 2 | <= 1 | **no** |" in page
+    assert "| independent clips | 64 | 3 | 1 (1 to 1) |" in page
+    assert "| default | 31 |" in page, "a frame that is near and spread counts once"
