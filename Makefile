@@ -19,7 +19,7 @@ demo: $(ENV)/installed ## make 96 frames on two CPU ranks, into demo/
 	@echo "demo: look at demo/video.mp4 and demo/contact_sheet.png"
 
 test: $(ENV)/installed $(ENV)/comfyui ## run all tests
-	@echo "test: all tests, on real gloo ranks and in a real ComfyUI (ten minutes on two cores)"
+	@echo "test: all tests, on real gloo ranks and in a real ComfyUI (about fifteen minutes on two cores)"
 	@$(RUN) -m pytest -q
 
 check: $(ENV)/installed ## format, lint and types
