@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from scipy.stats import binomtest
 
 from benchmarks import study
 from benchmarks.ablations import CLIP, DEFAULT, SCOPES, WAYS
@@ -59,11 +60,15 @@ def identity(rows: list[dict[str, Any]]) -> None:
             for way in dict.fromkeys(row["way"] for row in some):
                 curves = np.array([list(row["identity"][part].values()) for row in some if row["way"] == way])
                 starts = [int(start) for start in some[0]["identity"][part]]
-                axis.plot(starts, curves.mean(0), label=f"{way} ({len(curves)} videos)")
+                (drawn,) = axis.plot(starts, curves.mean(0), label=f"{way} ({len(curves)} videos)")
+                ends = [binomtest(int(count), len(curves)).proportion_ci() for count in curves.sum(0)]
+                axis.fill_between(
+                    starts, [end.low for end in ends], [end.high for end in ends], color=drawn.get_color(), alpha=0.08
+                )
             axis.set(ylim=(0, 1.05), title=f"{part}, {title}")
             axis.grid(alpha=0.3)
         line[0].set_ylabel("as in the first window")
-        line[0].legend(fontsize=7, loc="lower left")
+        line[2].legend(fontsize=7, loc="lower left")
     for axis in axes[-1]:
         axis.set_xlabel("frame")
     save(figure, "quality_identity")
