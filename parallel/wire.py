@@ -1,7 +1,7 @@
 """One message over an authenticated channel that is bound to the loopback."""
 
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 
 from .protocol import Frozen, Message, from_bytes, to_bytes
@@ -20,13 +20,11 @@ def greet(caller: socket.socket, key: bytes) -> Connection:
 
     Raises AuthenticationError, EOFError or OSError if not. The socket stays the caller's to close.
     """
-    channel = Connection(caller.dup().detach())
-    try:
+    with ExitStack() as unless_greeted:
+        channel = unless_greeted.enter_context(Connection(caller.dup().detach()))
         deliver_challenge(channel, key)
         answer_challenge(channel, key)
-    except BaseException:
-        channel.close()
-        raise
+        unless_greeted.pop_all()
     return channel
 
 

@@ -1,0 +1,74 @@
+"""The nodes' face in a real ComfyUI: every text is there in every language, and no wrong or hostile value gets in."""
+
+import json
+
+import pytest
+
+from scripts.draw_locale import definition
+from tests.hostile import OUTSIDE
+from tests.test_comfyui import NODES, VIDEO_WORKFLOWS, shipped, short
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_every_node_input_and_output_is_explained(server, node):
+    info = server.get(f"/object_info/{node}")[node]
+    assert info["description"] and info["category"] == "Video Infinity" and info["search_aliases"]
+    assert all(info["output_tooltips"]) and len(info["output_tooltips"]) == len(info["output"])
+    for inputs in (info["input"].get("required", {}), info["input"].get("optional", {})):
+        for name, (_, options) in inputs.items():
+            assert options.get("tooltip"), f"{node}.{name} has no tooltip"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_text_of_a_node_is_in_every_language(server, language):
+    spoken = server.get("/i18n")[language]["nodeDefs"]
+    for node in NODES:
+        told, info = spoken[node], server.get(f"/object_info/{node}")[node]
+        expected = definition(info)
+        assert told == expected or language != "en", "run scripts/draw_locale.py again"
+        assert {part: set(told[part]) for part in ("inputs", "outputs")} == {
+            part: set(expected[part]) for part in ("inputs", "outputs")
+        }
+        assert all(text["name"] and text["tooltip"] for part in ("inputs", "outputs") for text in told[part].values())
+
+
+@pytest.mark.parametrize(
+    "node, widget, value, said",
+    [
+        ("timeline", "timeline", "0: a\nfoo", "timeline line 2: wanted `FRAME: text` or `SECONDSs: text`, got 'foo'"),
+        ("ranks", "devices", "cuda:77", "device cuda:77 is not there"),
+        ("model", "model", "../../etc", "not in"),
+        ("sampler", "scheduler", "heun", "not in"),
+        ("sampler", "frames", 0, "smaller than min"),
+        ("sampler", "cfg", 1000.0, "bigger than max"),
+        ("sampler", "noise", "pink", "not in"),
+        ("sampler", "noise_share", 1.5, "bigger than max"),
+        ("scope", "trained_frames", 1, "trained_frames: wanted 0, or 2 and more, got 1"),
+    ],
+)
+def test_a_wrong_widget_is_an_error_of_its_node(server, node, widget, value, said):
+    prompt = short("prompt_timeline")
+    prompt[node]["inputs"][widget] = value
+    logged = server.log.stat().st_size
+    status, answer = server.post("/prompt", {"prompt": prompt})
+    assert status == 400
+    assert said in json.dumps(answer["node_errors"][node], ensure_ascii=False).replace("\\n", "\n")
+    assert "Traceback" not in server.log.read_text()[logged:]
+
+
+FREE_TEXT = ("negative", "prompt")  # what a model hears; any words are good ones
+
+
+@pytest.mark.parametrize("workflow", VIDEO_WORKFLOWS)
+def test_no_other_widget_of_text_takes_a_path(server, workflow):
+    """Out of its folder, absolute, of another host, or with a zero in it."""
+    tried = 0
+    for name, node in shipped(workflow).items():
+        words = [widget for widget, value in node["inputs"].items() if isinstance(value, str) and widget not in FREE_TEXT]
+        for widget in words if node["class_type"].startswith("VideoInfinity") else ():
+            for outside in OUTSIDE:
+                prompt = shipped(workflow)
+                prompt[name]["inputs"][widget] = outside
+                assert server.post("/prompt", {"prompt": prompt})[0] == 400, (name, widget, outside)
+                tried += 1
+    assert tried >= len(OUTSIDE)
