@@ -18,8 +18,8 @@ from parallel.layers.exchange import Exchange
 from parallel.layers.patch import Swap, patched
 from parallel.layers.view import Halo, View
 from parallel.maths import attention, clips
-from parallel.maths.scope import Span
 from parallel.models import unet3d
+from parallel.plan import span_of
 from parallel.protocol import Job, Noise
 from parallel.sampler import encode, generate, schedule
 from parallel.sampler.denoise import denoise
@@ -79,7 +79,7 @@ def make(model: Model, job: Job, way: Way, group: Group) -> torch.Tensor:
 
 
 def _ours(model: Model, job: Job, group: Group) -> torch.Tensor:
-    view = View(group, span(job))
+    view = View(group, span_of(job))
     return _sample(model, job, view, Biases(view, job.scope.trained_frames))
 
 
@@ -87,45 +87,45 @@ def _independent(model: Model, job: Job, group: Group) -> torch.Tensor:
     """Each clip a video of its own; its noise is that of its frames in the whole video."""
     made = []
     for clip in clips.cut(job.frames, -(-job.frames // CLIP)):
-        view = View(group, replace(span(job), frames=len(clip)))
+        view = View(group, replace(span_of(job), frames=len(clip)))
         made.append(_sample(model, job, view, Biases(view), frames=clip))
     return torch.cat(made, dim=1)
 
 
 def _no_halo(model: Model, job: Job, group: Group) -> torch.Tensor:
     """Temporal convolutions see zeros past the borders of their clip."""
-    view = ClosedView(group, span(job))
+    view = ClosedView(group, span_of(job))
     return _sample(model, job, view, Biases(view))
 
 
 def _closed_attention(model: Model, job: Job, group: Group) -> torch.Tensor:
     """Frames attend to their own clip alone, with a norm of it alone; convolutions see past its borders."""
-    view = View(group, span(job))
+    view = View(group, span_of(job))
     alone = Group(0, 1, group.device)
-    return _sample(model, job, view, Biases(view), attention=View(alone, replace(span(job), frames=len(view.clip))))
+    return _sample(model, job, view, Biases(view), attention=View(alone, replace(span_of(job), frames=len(view.clip))))
 
 
 def _own_norm(model: Model, job: Job, group: Group) -> torch.Tensor:
     """Group norms know the moments of their clip alone."""
-    view = View(group, span(job))
+    view = View(group, span_of(job))
     return _sample(model, job, view, Biases(view), alter=_forget_others)
 
 
 def _own_norm_in_convolutions(model: Model, job: Job, group: Group) -> torch.Tensor:
-    view = View(group, span(job))
+    view = View(group, span_of(job))
     return _sample(model, job, view, Biases(view), alter=lambda module: _forget_others(module, transformers=False))
 
 
 def _ghost_keys(model: Model, job: Job, group: Group) -> torch.Tensor:
     """Frames near the ends attend to zeros where there are no neighbours, as in the authors' code."""
-    view = View(group, span(job))
+    view = View(group, span_of(job))
     with patched([Swap(frame_attention.attention, "attend", attend_with_ghosts)]):
         return _sample(model, job, view, GhostBiases(view))
 
 
 def _windows(model: Model, job: Job, group: Group) -> torch.Tensor:
     """The stock model over windows that overlap, each frame the mean of those that hold it (ComfyUI's context windows)."""
-    view = View(group, span(job))
+    view = View(group, span_of(job))
     return _sample(model, job, view, Biases(view), unet=Windowed(model.unet, job.frames))
 
 
@@ -139,11 +139,6 @@ BY = {
     "ghost_keys": _ghost_keys,
     "windows": _windows,
 }
-
-
-def span(job: Job) -> Span:
-    """Return how far a frame sees."""
-    return Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
 
 
 def _sample(
@@ -161,7 +156,7 @@ def _sample(
     steps = schedule.timesteps(scheduler, job, view.group.device)
     heard = encode.encode_prompts(model, job, frames or view.clip)
     size = (model.folder.latent_channels, job.frames, job.height // model.folder.scale, job.width // model.folder.scale)
-    drawn = replace(view, span=span(job)) if frames else view
+    drawn = replace(view, span=span_of(job)) if frames else view
     start = generate.draw_start(job, None, torch.Size(size), view=drawn, scheduler=scheduler, schedule=steps)
     start = start[:, :, frames.start : frames.stop] if frames else start
     changes = [] if unet else unet3d.frame_changes(model.unet, view, biases)

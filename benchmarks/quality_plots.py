@@ -13,6 +13,8 @@ from scipy.stats import binomtest
 from benchmarks import study
 from benchmarks.ablations import CLIP, DEFAULT, SCOPES, WAYS
 from benchmarks.plots import save
+from benchmarks.shape_metrics import ROUND
+from benchmarks.study import SEAMS
 
 Table = dict[str, dict[str, Any]]
 
@@ -29,9 +31,8 @@ def draw(table: Table, rows: list[dict[str, Any]], pictures: dict[str, torch.Ten
 def seams(table: Table) -> None:
     """Seam ratios with their 95 % intervals, by way, on the short videos."""
     ways = [way.name for way in WAYS if f"{way.name}, {study.SHORT} frames" in table]
-    kinds = ("position", "velocity", "pixels", "latents")
-    figure, axes = plt.subplots(1, len(kinds), figsize=(12, 1 + 0.32 * len(ways)), sharey=True, constrained_layout=True)
-    for axis, kind in zip(axes, kinds):
+    figure, axes = plt.subplots(1, len(SEAMS), figsize=(12, 1 + 0.32 * len(ways)), sharey=True, constrained_layout=True)
+    for axis, kind in zip(axes, SEAMS):
         values = np.array([table[f"{way}, {study.SHORT} frames"][f"seam, {kind}"] for way in ways])
         spread = np.abs(values[:, 1:] - values[:, :1]).T
         axis.errorbar(values[:, 0], ways, xerr=np.nan_to_num(spread), fmt="o", capsize=3)
@@ -54,9 +55,9 @@ def identity(rows: list[dict[str, Any]]) -> None:
     }
     if not all(panels.values()):
         return
-    figure, axes = plt.subplots(len(panels), 3, figsize=(13, 6), sharey=True, constrained_layout=True)
+    figure, axes = plt.subplots(len(panels), len(ROUND), figsize=(13, 6), sharey=True, constrained_layout=True)
     for line, (title, some) in zip(axes, panels.items()):
-        for axis, part in zip(line, ("shape", "colour", "background")):
+        for axis, part in zip(line, ROUND):
             for way in dict.fromkeys(row["way"] for row in some):
                 curves = np.array([list(row["identity"][part].values()) for row in some if row["way"] == way])
                 starts = [int(start) for start in some[0]["identity"][part]]
@@ -68,7 +69,7 @@ def identity(rows: list[dict[str, Any]]) -> None:
             axis.set(ylim=(0, 1.05), title=f"{part}, {title}")
             axis.grid(alpha=0.3)
         line[0].set_ylabel("as in the first window")
-        line[2].legend(fontsize=7, loc="lower left")
+        line[-1].legend(fontsize=7, loc="lower left")
     for axis in axes[-1]:
         axis.set_xlabel("frame")
     save(figure, "quality_identity")

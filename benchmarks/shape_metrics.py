@@ -75,7 +75,8 @@ def motion(reading: Reading, scene: Scene) -> dict[str, float]:
     """Return shares and ratios: 1 (or 0 for `teleports`, `unsteady`) is what was asked for.
 
     `seen`: frames with a shape. `as captioned`: windows whose motion is the caption's. `unsteady`: standard deviation of the
-    speed over its mean. `teleports`: a thousand frames. `speed`: median step, pixels a frame (a mean would count jumps). `period`: how alike the path is one PERIOD later.
+    speed over its mean. `teleports`: a thousand frames. `speed`: median step, pixels a frame (a mean would count jumps).
+    `period`: how alike the path is one PERIOD later.
     """
     moved = steps(reading.centres)
     moved = moved[~np.isnan(moved)]

@@ -1,7 +1,7 @@
 """Make many videos in many ways with the bundled model, and read each: the raw results that docs/quality.md sums up."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from typing import Any
@@ -33,6 +33,8 @@ AT_MIDDLE = (
 )
 SILENT = ("default", "global scope off", "paper's phase biases", "independent clips", "local 8, global 8")
 SILENT_SEEDS = range(8, 16)  # not those by which the default was chosen
+SWITCHING = ("default", "global scope off")  # ways whose prompt is switched in some videos, beside the same without
+SEAMS, ELSEWHERE = ("position", "velocity", "pixels", "latents"), "elsewhere"  # the last: position, where no border is
 PROCESSES = 2
 SHEET = range(10, 22)  # the frames of a contact sheet: six before the first border, six after
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -65,7 +67,7 @@ class Task:
 
 
 def plan(quick: bool) -> list[Task]:
-    """Return the tasks of the study, the longest first; `quick` is a tenth of it or less."""
+    """Return the tasks of the study, the longest first; `quick` is a tenth of it or less. `measure` adds a switch's plain twin."""
     ways = {way.name: way for way in (*WAYS, *SCOPES)}
 
     def some(names: Iterable[str], frames: int, seeds: range, **kind: bool) -> list[Task]:
@@ -80,8 +82,8 @@ def plan(quick: bool) -> list[Task]:
         *some(AT_MIDDLE, MIDDLE, range(FEW)),
         *some([way.name for way in SCOPES], MIDDLE, range(FEW)),
         *some(SILENT, MIDDLE, SILENT_SEEDS, silent=True),
-        *some(["default", "global scope off"], SHORT, range(SHORT_VIDEOS), switch=True),
-        *some([way.name for way in WAYS], SHORT, range(SHORT_VIDEOS)),
+        *some(SWITCHING, SHORT, range(SHORT_VIDEOS), switch=True),
+        *some([way.name for way in WAYS if way.name not in SWITCHING], SHORT, range(SHORT_VIDEOS)),
         *some(["default", "independent clips"], SHORT, range(SHORT_VIDEOS, SHORT_VIDEOS + MORE)),
     ]
 
@@ -130,14 +132,16 @@ def run(tasks: list[Task]) -> Iterator[dict[str, Any]]:
     """Yield what each video shows, in no order: those that need ranks on one rank a clip, the others two at a time."""
     alone = [task for task in tasks if not task.way.ranks]
     with get_context("spawn").Pool(PROCESSES) as pool:
-        yield from pool.imap_unordered(measure, alone)
+        for rows in pool.imap_unordered(measure, alone):
+            yield from rows
     together = [task for task in tasks if task.way.ranks]
     sizes = {task.frames // CLIP for task in together}
     for size in sizes:
         some = [task for task in together if task.frames // CLIP == size]
         parts = two_ranks.run(make_all, some, size=size)
         for number, task in enumerate(some):
-            yield read(task, torch.cat([rank[number] for rank in parts], dim=1))
+            latents = torch.cat([rank[number] for rank in parts], dim=1)
+            yield read(task, latents, pixels(latents))
 
 
 def make_all(group: Group, tasks: list[Task]) -> list[torch.Tensor]:
@@ -145,21 +149,34 @@ def make_all(group: Group, tasks: list[Task]) -> list[torch.Tensor]:
     return [ablations.make(model(), job(task), task.way, group) for task in tasks]
 
 
-def measure(task: Task) -> dict[str, Any]:
-    """Make a video on one rank and return what it shows."""
-    return read(task, ablations.make(model(), job(task), task.way, ALONE))
+def measure(task: Task) -> list[dict[str, Any]]:
+    """Make a video on one rank and return what it shows; with a switch also what it shows without, a row each."""
+    latents = ablations.make(model(), job(task), task.way, ALONE)
+    frames = pixels(latents)
+    row = read(task, latents, frames)
+    if not task.switch:
+        return [row]
+    plain = replace(task, switch=False)
+    latents = ablations.make(model(), job(plain), plain.way, ALONE)
+    same = pixels(latents)
+    return [row | arrival(frames, same, other(scenes()[task.seed])), read(plain, latents, same)]
 
 
-def read(task: Task, latents_CTHW: torch.Tensor) -> dict[str, Any]:
-    """Return what a video shows, in plain numbers; the first seed's also with pictures."""
-    frames = torch.empty(task.frames, 64, 64, 3)
-    for _ in decode(model(), latents_CTHW[None], frames, list(range(task.frames))):
+def pixels(latents_CTHW: torch.Tensor) -> torch.Tensor:
+    """Return a video's frames, (T, H, W, 3) in [0, 1]."""
+    frames = torch.empty(latents_CTHW.shape[1], 64, 64, 3)
+    for _ in decode(model(), latents_CTHW[None], frames, list(range(len(frames)))):
         pass
+    return frames
+
+
+def read(task: Task, latents_CTHW: torch.Tensor, frames: torch.Tensor) -> dict[str, Any]:
+    """Return what a video shows, in plain numbers; the first seed's also with pictures."""
     scene, reading = scenes()[task.seed], shape_metrics.read(frames)
     differences = partial(shape_metrics.at_borders, borders=task.borders, reach=1)
     seams = shape_metrics.seams(reading, task.borders)
     elsewhere = tuple(border + CLIP // 2 for border in task.borders if border + CLIP // 2 < task.frames)
-    seams["elsewhere"] = shape_metrics.seams(reading, elsewhere)["position"]
+    seams[ELSEWHERE] = shape_metrics.seams(reading, elsewhere)["position"]
     seams["pixels"] = differences(shape_metrics.differences(frames))
     seams["latents"] = differences(shape_metrics.differences(latents_CTHW.movedim(1, 0)))
     result = {
@@ -175,8 +192,6 @@ def read(task: Task, latents_CTHW: torch.Tensor) -> dict[str, Any]:
         "jitter": shape_metrics.jitter(frames),
         "general": video_metrics.score(frames, task.borders, strides=(CLIP,)) if task.frames == SHORT else {},
     }
-    if task.switch:
-        result |= arrival(task, frames, scene)
     if task.seed == (SILENT_SEEDS[0] if task.silent and task.frames == MIDDLE else 0):
         chosen = (
             SHEET
@@ -187,17 +202,12 @@ def read(task: Task, latents_CTHW: torch.Tensor) -> dict[str, Any]:
     return result
 
 
-def arrival(task: Task, frames: torch.Tensor, scene: Scene) -> dict[str, float]:
-    """Return when a switched prompt is seen, and how far the frames before it are from those of the video without it."""
-    plain = Task(task.way, task.frames, task.seed)
-    latents = ablations.make(model(), job(plain), plain.way, ALONE)
-    same = torch.empty_like(frames)
-    for _ in decode(model(), latents[None], same, list(range(task.frames))):
-        pass
-    switch = task.frames // 2
+def arrival(frames: torch.Tensor, same: torch.Tensor, scene: Scene) -> dict[str, float]:
+    """Return when a switched prompt's scene is seen, and how far frames are from `same`, the video without the switch."""
+    switch = len(frames) // 2
     apart = 255 * (frames - same).flatten(1).abs().mean(1)
     return {
-        "arrival": shape_metrics.arrival(frames, switch, other(scene)),
+        "arrival": shape_metrics.arrival(frames, switch, scene),
         "changed far before": float(apart[: switch // 2].mean()),
         "changed just before": float(apart[switch // 2 : switch].mean()),
         "changed after": float(apart[switch:].mean()),

@@ -21,7 +21,8 @@ class DualScopeAttention(io.ComfyNode):
             display_name="Dual-Scope Attention",
             category=CATEGORY,
             description="Sets which frames a frame attends to: its neighbours, and frames spread over the whole video. "
-            "The defaults are for models that were trained on 16 frames; the help page has a rule for others, and the paper's biases.",
+            "The defaults are for models that were trained on 16 frames; "
+            "the help page has a rule for others, and the paper's biases.",
             search_aliases=["local context", "global frames", "temporal attention", "context window"],
             inputs=[
                 io.Int.Input(

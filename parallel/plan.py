@@ -53,8 +53,7 @@ class Plan:
     def sight(self, frame: int) -> Sight:
         """Return what a frame attends to."""
         job = self.job
-        span = scope.Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
-        keys = scope.keys(range(frame, frame + 1), span)
+        keys, span = keys_of(job, frame), span_of(job)
         kinds = scope.kinds(range(frame, frame + 1), keys, span)[0].tolist()
         near, spread = (tuple(k for k, kind in zip(keys, kinds) if kind == want) for want in (scope.LOCAL, scope.GLOBAL))
         home = next(clip for clip in self.clips if frame in clip)
@@ -64,6 +63,16 @@ class Plan:
         """Return (number of the prompt before, number of the prompt now, share of the prompt now)."""
         starts = tuple(prompt.frame for prompt in self.job.prompts)
         return prompts.hear(frame, prompts.Timeline(self.job.frames, starts, self.job.fade, self.job.loop))
+
+
+def span_of(job: Job) -> scope.Span:
+    """Return how far the frames of a job see."""
+    return scope.Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
+
+
+def keys_of(job: Job, frame: int) -> tuple[int, ...]:
+    """Return the frames that one attends to, ascending; one that is near and spread counts once."""
+    return scope.keys(range(frame, frame + 1), span_of(job))
 
 
 def plan(job: Job, ranks: int) -> Plan:
@@ -81,9 +90,7 @@ def plan(job: Job, ranks: int) -> Plan:
 
 def keys_notice(job: Job) -> str | None:
     """Return a sentence if frames attend to many more, or fewer, frames than a model is trained on; None if they do not."""
-    span = scope.Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
-    middle, trained = job.frames // 2, job.scope.trained_frames or TRAINED_FRAMES
-    keys = len(scope.keys(range(middle, middle + 1), span))
+    trained, keys = job.scope.trained_frames or TRAINED_FRAMES, len(keys_of(job, job.frames // 2))
     if job.frames <= trained or FEWEST * trained <= keys <= MOST * trained:
         return None
     return (

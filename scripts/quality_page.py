@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import study
-from benchmarks.ablations import DEFAULT, SCOPES, WAYS
-from benchmarks.coherence import GENERAL, IDENTITY, MOTION, SEAMS, SWITCHED
-from parallel.maths.scope import Span, keys
-from parallel.protocol import Scope
+from benchmarks.ablations import DEFAULT, SCOPES, WAYS, settings
+from benchmarks.coherence import GENERAL, MOTION, SWITCHED
+from benchmarks.shape_metrics import ROUND
+from benchmarks.study import SEAMS
+from parallel.plan import keys_of
 from scripts.performance_page import show, table
 
 BENCH, DOCS = Path("bench"), Path("docs")
@@ -24,7 +25,7 @@ PICTURES = (
 SEAM = [f"seam, {kind}" for kind in SEAMS]
 CROSSING = [*SEAM, *(f"p, {kind}" for kind in SEAMS)]
 MOVING = [*MOTION, "pace", "kept to the end", "jitter"]
-KEPT = ["identity", *IDENTITY, "kept to the end", "unsteady", "teleports", "jitter"]
+KEPT = ["identity", *ROUND, "kept to the end", "unsteady", "teleports", "jitter"]
 SWITCH = [*SWITCHED, "arrived"]
 Found = dict[str, dict[str, Any]]
 
@@ -47,13 +48,8 @@ def rows(found: Found, ways: list[str], frames: list[int], figures: list[str]) -
 
 def key_counts(frames: int) -> str:
     """Return how many frames one in the middle attends to, by scope."""
-
-    def count(scope: Scope) -> int:
-        span = Span(frames, scope.local_context, scope.global_frames, False)
-        return len(keys(range(frames // 2, frames // 2 + 1), span))
-
-    default = Scope(local_context=study.LOCAL, global_frames=study.GLOBAL)
-    lines = [[way.name, str(count(default.model_copy(update=way.scope)))] for way in (DEFAULT, *SCOPES)]
+    jobs = [settings(study.job(study.Task(way, frames, 0)), way) for way in (DEFAULT, *SCOPES)]
+    lines = [[way.name, str(len(keys_of(job, frames // 2)))] for way, job in zip((DEFAULT, *SCOPES), jobs)]
     return table(["scope", "keys"], lines)
 
 

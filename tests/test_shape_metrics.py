@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import any_video, coherence, shape_metrics
+from benchmarks import any_video, coherence, shape_metrics, study
 from parallel import movies
 from scripts import quality_page
 from scripts.shapes import PERIOD, Scene, render
@@ -138,8 +138,8 @@ def test_what_is_no_video_is_refused(tmp_path, capsys, monkeypatch):
 
 def row(seed: int, border: float, kept: float, *, way: str = "w", silent: bool = False) -> dict:
     part = [[border] * 3, [1.0] * 10]
-    seams = {kind: part for kind in ("position", "velocity", "pixels", "latents", "elsewhere")}
-    motion = dict.fromkeys(("seen", "as captioned", "unsteady", "teleports", "speed", "period"), 1.0)
+    seams = {kind: part for kind in (*study.SEAMS, study.ELSEWHERE)}
+    motion = dict.fromkeys(coherence.MOTION, 1.0)
     return {
         "name": f"{way}{', no caption' * silent}, {240 if silent else 64} frames",
         "way": way,
@@ -149,7 +149,7 @@ def row(seed: int, border: float, kept: float, *, way: str = "w", silent: bool =
         "silent": silent,
         "seams": seams,
         "motion": motion,
-        "identity": {part: {0: 1.0, 24: kept} for part in ("shape", "colour", "background")},
+        "identity": {part: {0: 1.0, 24: kept} for part in shape_metrics.ROUND},
         "jitter": 0.0,
         "general": dict.fromkeys(coherence.GENERAL, 1.0),
     }

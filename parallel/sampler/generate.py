@@ -21,8 +21,8 @@ from ..layers.heard import Heard
 from ..layers.patch import patched
 from ..layers.view import View
 from ..maths import noise
-from ..maths.scope import Span
 from ..models import unet3d
+from ..plan import span_of
 from ..protocol import Job, NoiseKind, Phase, Tuning
 from ..snapshot import Snapshot
 from .decode import decode
@@ -54,8 +54,7 @@ def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Re
 
     Raises Stopped, on all ranks, within a step after `stopping` says so, and PeerLost if another rank is gone.
     """
-    span = Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
-    view = View(group, span)
+    view = View(group, span_of(job))
     clip = slice(view.clip.start, view.clip.stop)
 
     report("encode", 0, 1)
