@@ -93,7 +93,7 @@ def measure_kill() -> list[Claim]:
             pool.start()
             began = time.monotonic()
             video = pool.run(
-                bundled(), on_step=hear, on_restart=lambda said, restarted=restarted: restarted.append(time.monotonic())
+                bundled(), on_step=hear, on_notice=lambda said, restarted=restarted: restarted.append(time.monotonic())
             )
             took = time.monotonic() - began
             noticed.append(restarted[0] - killed[0])

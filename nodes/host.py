@@ -80,7 +80,7 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
     if notice is not None:
         tell(notice)
     try:
-        video = warm.pool.run(job, init=init, on_step=progress, on_restart=tell, should_stop=progress.is_cancelled)
+        video = warm.pool.run(job, init=init, on_step=progress, on_notice=tell, should_stop=progress.is_cancelled)
         if not progress.cancelled:
             return video
     except Stopped:

@@ -82,7 +82,7 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     job = build_job(args) if stored is None else stored.job
     check(job, len(devices))
     if (notice := keys_notice(job)) is not None:
-        print(f"note: {notice}", file=sys.stderr)
+        print_notice(notice)
     output = Path(args.output)
     movies.check_output(output, height=job.height, width=job.width)
     for file in filter(None, (args.latents, args.report, args.snapshot)):
@@ -94,7 +94,9 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     bar = Bar()
     with Pool(devices, args.threads, restarts=args.restarts) as pool:
         try:
-            video = pool.run(job, init=init, stored=stored, keeper=keeper, on_step=bar, should_stop=should_stop)
+            video = pool.run(
+                job, init=init, stored=stored, keeper=keeper, on_step=bar, on_notice=print_notice, should_stop=should_stop
+            )
         finally:
             bar.close()
     began = time.perf_counter()
@@ -110,6 +112,11 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     if keeper is not None:
         keeper.discard()
     print(f"{job.frames} frames of {job.width}x{job.height} in {output}")
+
+
+def print_notice(text: str) -> None:
+    """Say what a user should know, and what does not end the run."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 def build_report(video: Video, write_seconds: float) -> dict:

@@ -213,6 +213,15 @@ class Step(Frozen):
     steps: int
 
 
+class Notice(Frozen):
+    """Rank to host: something that the user should know of this job, and that does not end it. Ranks may say the same."""
+
+    kind: Literal["notice"] = "notice"
+    number: int
+    rank: int
+    text: str
+
+
 class RankReport(Frozen):
     """What a job cost on one rank: seconds by phase, communication, and peak memory in bytes.
 
@@ -249,7 +258,7 @@ class Failed(Frozen):
     traceback: str
 
 
-Message = Annotated[Work | Stop | Hello | Ready | Step | Done | Failed, Field(discriminator="kind")]
+Message = Annotated[Work | Stop | Hello | Ready | Step | Notice | Done | Failed, Field(discriminator="kind")]
 _messages: TypeAdapter[Message] = TypeAdapter(Message)
 
 

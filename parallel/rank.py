@@ -9,7 +9,7 @@ import torch
 from . import folder, frames, wire
 from .comm.group import Group, open_group
 from .errors import Stopped
-from .protocol import Done, Phase, RankReport, Ready, Start, Step, Stop, Work
+from .protocol import Done, Notice, Phase, RankReport, Ready, Start, Step, Stop, Work
 from .sampler.generate import Blocks, generate
 from .sampler.load import Model, load
 from .snapshot import Snapshot
@@ -53,6 +53,9 @@ class Rank:
             clock.enter(phase)
             wire.send(self.channel, Step(number=work.number, rank=self.group.rank, phase=phase, step=step, steps=steps))
 
+        def notify(text: str) -> None:
+            wire.send(self.channel, Notice(number=work.number, rank=self.group.rank, text=text))
+
         report("load", 0, 1)
         model = self._load(work)
         pictures, init = (None if handle is None else frames.attach(handle) for handle in (work.frames, work.init))
@@ -61,7 +64,7 @@ class Rank:
             kept = Snapshot(frames.attach(work.planes), frames.attach(work.marks))
         blocks = Blocks(frames.attach(work.latents), pictures, init, work.init_is_latents, kept, work.resume)
         try:
-            generate(model, work.job, blocks, self.group, report=report, stopping=self._stopping)
+            generate(model, work.job, blocks, self.group, report=report, notify=notify, stopping=self._stopping)
         except Stopped:
             self.stopped = True
         cost = RankReport(

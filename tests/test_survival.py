@@ -37,7 +37,7 @@ def test_a_lost_rank_costs_a_step_and_not_the_video(tiny, pools, faulty, point, 
     wanted, told, steps = pools(3).run(work), [], []
     faulty(rank, point, kind)
     with Pool(("cpu",) * 3, threads=1, patience=SHORT) as pool:
-        got = pool.run(work, on_restart=told.append, on_step=lambda step, _: steps.append((step.phase, step.step)))
+        got = pool.run(work, on_notice=told.append, on_step=lambda step, _: steps.append((step.phase, step.step)))
         assert len(pool.process_ids) == 2, "two are left"
     assert (got.latents - wanted.latents).abs().max() < 1e-4
     assert (got.frames - wanted.frames).abs().max() < 1e-4

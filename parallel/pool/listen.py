@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from .. import wire
 from ..errors import RankFailed, RankLost, Stopped
-from ..protocol import Done, Failed, Message, Ready, Step, Stop
+from ..protocol import Done, Failed, Message, Notice, Ready, Step, Stop
 from .ranks import Ranks
 from .watch import Patience, Watch
 
@@ -26,13 +26,17 @@ def listen(
     patience: Patience,
     should_stop: Callable[[], bool],
     on_step: Callable[[Step], None] = lambda step: None,
+    on_notice: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Last]:
     """Yield the one message of a kind that each rank sends; messages of jobs other than `number` are dropped.
+
+    `on_notice` hears each notice once, however many ranks say it.
 
     Raises RankLost when a rank is gone, or silent for longer than `patience` allows, RankFailed when one says that it failed,
     and Stopped when the caller asks to stop before the ranks are ready. A wish to stop a job is passed down, and its end awaited.
     """
     waiting, told, watch = dict(enumerate(ranks.channels)), False, Watch(patience)
+    notices: set[str] = set()
     watch.begin(len(waiting))
     while waiting:
         if not told and should_stop():
@@ -48,6 +52,9 @@ def listen(
                 began = time.monotonic()
                 on_step(message)
                 watch.forgive(time.monotonic() - began)
+            elif isinstance(message, Notice) and message.number == number and message.text not in notices:
+                notices.add(message.text)
+                on_notice(message.text)
             elif isinstance(message, kind) and getattr(message, "number", number) == number:
                 del waiting[rank]
                 yield message

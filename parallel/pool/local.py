@@ -102,14 +102,14 @@ class Pool:
         stored: Stored | None = None,
         keeper: Keeper | None = None,
         on_step: Callable[[Step, torch.Tensor], None] = lambda step, latents: None,
-        on_restart: Callable[[str], None] = lambda said: None,
+        on_notice: Callable[[str], None] = lambda said: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Video:
         """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1], or latents (C, T, h, w).
 
         With 0 steps the init is only encoded or decoded. `on_step` hears every step of every rank, and sees the latents
         (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left start again from the last
-        one, and `on_restart` hears why. `stored` goes on from a file that a `keeper` wrote. Raises JobRefused before any rank
+        one, and `on_notice` hears why, as it hears what ranks have to say to the user. `stored` goes on from a file that a `keeper` wrote. Raises JobRefused before any rank
         works, Stopped within one step after `should_stop` returns true (the ranks stay warm), RankFailed if a rank fails or
         too many are lost (all ranks end).
         """
@@ -128,7 +128,7 @@ class Pool:
                 if keeper is not None:
                     keeper.look(blocks.kept)
 
-            done, started, restarts = self._survive(blocks, hear, on_restart, should_stop)
+            done, started, restarts = self._survive(blocks, hear, on_notice, should_stop)
         if any(message.stopped for message in done):
             raise Stopped("stopped: all ranks ended the job between two steps and stay warm")
         reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
@@ -139,7 +139,7 @@ class Pool:
         self,
         blocks: Reserved,
         on_step: Callable[[Step], None],
-        on_restart: Callable[[str], None],
+        on_notice: Callable[[str], None],
         should_stop: Callable[[], bool],
     ) -> tuple[list[Done], float, int]:
         """Work until the job is done, on the devices that are left; return what ranks said, seconds of starts, restarts."""
@@ -150,7 +150,7 @@ class Pool:
                 self.start(should_stop, devices)
                 started += time.perf_counter() - began
                 work = blocks.work.model_copy(update={"resume": kept.whole()})
-                return self._work(work, on_step, should_stop), started, restart
+                return self._work(work, on_step, on_notice, should_stop), started, restart
             except RankLost as lost:
                 log.error("%s\n%s", lost, lost.traceback)
                 if should_stop():
@@ -160,13 +160,19 @@ class Pool:
                 devices = _left(devices, lost.rank)
                 said = f"{lost}; going on from step {kept.whole()} on {','.join(devices)}"
                 log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
-                on_restart(said)
+                on_notice(said)
             except RankFailed as failed:
                 log.error("%s\n%s", failed, failed.traceback)
                 raise
         raise AssertionError("the last attempt returns or raises")
 
-    def _work(self, work: Work, on_step: Callable[[Step], None], should_stop: Callable[[], bool]) -> list[Done]:
+    def _work(
+        self,
+        work: Work,
+        on_step: Callable[[Step], None],
+        on_notice: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> list[Done]:
         assert self._ranks is not None, "they were started"
         self._number += 1
         work = work.model_copy(update={"number": self._number})
@@ -174,7 +180,13 @@ class Pool:
             for rank in range(len(self._ranks.devices)):
                 send(self._ranks, rank, work)
             ends = listen(
-                self._ranks, Done, number=work.number, patience=self.patience, should_stop=should_stop, on_step=on_step
+                self._ranks,
+                Done,
+                number=work.number,
+                patience=self.patience,
+                should_stop=should_stop,
+                on_step=on_step,
+                on_notice=on_notice,
             )
             return list(ends)
 

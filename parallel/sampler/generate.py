@@ -35,6 +35,7 @@ from .schedule import build, timesteps
 
 logger = logging.getLogger(__name__)
 Report = Callable[[Phase, int, int], None]  # phase, step, steps
+Notify = Callable[[str], None]  # what the user should know, in a sentence; ranks may all say it
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,17 @@ class Blocks:
     resume: int = 0
 
 
-def generate(model: Model, job: Job, blocks: Blocks, group: Group, *, report: Report, stopping: Callable[[], bool]) -> None:
-    """Make this rank's clip and leave it in the blocks.
+def generate(
+    model: Model,
+    job: Job,
+    blocks: Blocks,
+    group: Group,
+    *,
+    report: Report,
+    stopping: Callable[[], bool],
+    notify: Notify = logger.warning,
+) -> None:
+    """Make this rank's clip and leave it in the blocks; `notify` hears what the user should know.
 
     Raises Stopped, on all ranks, within a step after `stopping` says so, and PeerLost if another rank is gone.
     """
