@@ -2,7 +2,6 @@
 
 import json
 import operator
-import os
 import platform
 import statistics
 import time
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from parallel.pool.devices import usable_cores
 
 FOLDER = Path("bench")
 SIGNS = {"<=": operator.le, ">=": operator.ge}
@@ -45,7 +46,7 @@ def report(name: str, claims: list[Claim], began: float, *, command: str = "", *
         "data": data,
         "command": command or f"python -m benchmarks.{name}",
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": f"{usable_cores()} cores, {platform.machine()}, {platform.system()}",
         "seconds": round(time.perf_counter() - began),
     }
     (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import os
 import platform
 import time
 import warnings
@@ -15,6 +14,7 @@ import torch
 from diffusers import TextToVideoSDPipeline
 
 from benchmarks.tracker import track
+from parallel.pool.devices import usable_cores
 from scripts.shapes import Scene, all_kinds
 
 BARS = {"background": 0.95, "colour": 0.90, "motion": 0.85, "shape": 0.70}
@@ -61,7 +61,7 @@ def main() -> int:
                 "right": shares,
                 "bar": BARS,
                 "seconds": round(time.time() - began),
-                "cores": os.cpu_count(),
+                "cores": usable_cores(),
                 "machine": platform.machine(),
             }
         )

@@ -22,12 +22,16 @@ class Stopped(VideoInfinityError):
 
 
 class RankFailed(VideoInfinityError):
-    """A rank failed. `rank` is the one that failed first, None if nobody knows; `traceback` is its own, as text."""
+    """A rank failed. `rank` is the one that failed first, None if nobody knows; `traceback` is its own, as text.
 
-    def __init__(self, message: str, *, rank: int | None, traceback: str = ""):
+    `reason` is what ended it, without its name, if that may well end any other, too.
+    """
+
+    def __init__(self, message: str, *, rank: int | None, traceback: str = "", reason: str = ""):
         super().__init__(message)
         self.rank = rank
         self.traceback = traceback
+        self.reason = reason
 
 
 class RankLost(RankFailed):

@@ -1,5 +1,6 @@
-"""A rank's process: `python -m parallel.worker`, started by the pool, which writes one line to its standard input."""
+"""A rank's process, started by the pool (pool/launch.py), which writes one line to its standard input."""
 
+import faulthandler
 import logging
 import os
 import signal
@@ -29,6 +30,7 @@ def end_with_host() -> None:
 def main() -> None:
     """Serve until the host is gone; turn any crash, a failed import too, into a message with its traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's to handle
+    faulthandler.enable()  # a crash in native code is to leave some words, too
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     start = read_start()
     threading.Thread(target=end_with_host, daemon=True).start()

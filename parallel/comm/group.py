@@ -67,7 +67,7 @@ def open_group(rank: int, size: int, device: torch.device, *, host: str, port: i
     try:
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=TIMEOUT)),
+            store=dist.PrefixStore(name, dist.TCPStore(host, port, is_master=False, timeout=TIMEOUT, use_libuv=False)),
             rank=rank,
             world_size=size,
             timeout=TIMEOUT,

@@ -5,6 +5,7 @@ import re
 
 import torch
 
+from .. import cgroup
 from ..errors import JobRefused
 
 
@@ -15,7 +16,7 @@ def resolve(names: str) -> tuple[str, ...]:
     """
     there = torch.cuda.device_count()
     if names.strip() == "auto":
-        return tuple(f"cuda:{i}" for i in range(there)) or ("cpu",) * min(2, os.cpu_count() or 1)
+        return tuple(f"cuda:{i}" for i in range(there)) or ("cpu",) * min(2, usable_cores())
     devices = tuple(name.strip() for name in names.split(","))
     for device in devices:
         if device != "cpu" and not re.fullmatch(r"cuda:(0|[1-9]\d{0,3})", device):
@@ -29,3 +30,15 @@ def resolve(names: str) -> tuple[str, ...]:
     if len(gpus) != len(set(gpus)):
         raise JobRefused(f"devices {names}: one rank a GPU: name each GPU once")
     return devices
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may keep busy, at least 1: of its affinity and its container's quota, not the machine's."""
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; a user can set it with PYTHON_CPU_COUNT
+        cores = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):  # not on Windows and macOS
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count()
+    quota = cgroup.cpu_quota()
+    return max(1, cores or 1) if quota is None else max(1, min(cores or 1, int(quota)))

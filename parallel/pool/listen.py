@@ -118,20 +118,14 @@ def _cause(ranks: Ranks, rank: int, failed: Failed | None) -> RankFailed:
             try:
                 message = wire.receive(others[other])
             except (EOFError, OSError, ValidationError):
-                return _gone(ranks, other)
+                return ranks.ended(other)
             if isinstance(message, Failed):
                 del others[other]
                 rank, failed = (rank, failed) if message.fault == "peer" else (other, message)
     if failed is None:
-        return _gone(ranks, rank)
+        return ranks.ended(rank)
     said = f"{ranks.name(rank)} {failed.message}"
     if failed.fault == "peer":
         return RankLost(said, rank=None, traceback=failed.traceback)
     kind = RankLost if failed.fault == "device" else RankFailed
     return kind(said, rank=rank, traceback=failed.traceback)
-
-
-def _gone(ranks: Ranks, rank: int) -> RankLost:
-    code = ranks.exit_code(rank)
-    killed = ": if it was not you who killed it, the machine may have run out of memory" if code == -9 else ""
-    return RankLost(f"{ranks.name(rank)} ended without a word, exit code {code}{killed}", rank=rank)

@@ -13,6 +13,7 @@ from .. import folder
 from ..errors import JobRefused, RankFailed, RankLost, Stopped
 from ..protocol import Done, Job, RankReport, Ready, Step, Work
 from ..snapshot_file import Keeper, Stored
+from .devices import usable_cores
 from .listen import listen, send
 from .ranks import START_SECONDS, Ranks
 from .reserve import Reserved, reserve
@@ -49,11 +50,9 @@ class Pool:
         restarts: int = RESTARTS,
         patience: Patience | None = None,
     ):
-        """Take one device a rank, as from `devices.resolve`; starts nothing. `threads` is per CPU rank."""
+        """Take one device a rank, as from `devices.resolve`; starts nothing. `threads` is per rank; None shares the cores out."""
         self.devices = devices
-        if threads is None and devices[0] == "cpu":
-            threads = max(1, (os.cpu_count() or 1) // len(devices))
-        self.threads = threads
+        self.threads = max(1, usable_cores() // len(devices)) if threads is None else threads
         self.restarts = restarts
         self.patience = patience or Patience()
         self._ranks: Ranks | None = None
@@ -143,11 +142,12 @@ class Pool:
         should_stop: Callable[[], bool],
     ) -> tuple[list[Done], float, int]:
         """Work until the job is done, on the devices that are left; return what ranks said, seconds of starts, restarts."""
-        devices, started, kept = self.devices, 0.0, blocks.kept
+        devices, started, kept, reason = self.devices, 0.0, blocks.kept, ""
         for restart in range(self.restarts + 1):
-            began = time.perf_counter()
+            began, met = time.perf_counter(), False
             try:
                 self.start(should_stop, devices)
+                met = True
                 started += time.perf_counter() - began
                 work = blocks.work.model_copy(update={"resume": kept.whole()})
                 return self._work(work, on_step, on_notice, should_stop), started, restart
@@ -155,9 +155,10 @@ class Pool:
                 log.error("%s\n%s", lost, lost.traceback)
                 if should_stop():
                     raise Stopped("stopped while a rank was lost: all ranks were ended") from lost
-                if restart == self.restarts:
+                again = not met and lost.reason and lost.reason == reason  # as it started, and so whatever the job and device
+                if restart == self.restarts or again:
                     raise RankFailed(_hopeless(lost, restart), rank=lost.rank, traceback=lost.traceback) from lost
-                devices = _left(devices, lost.rank)
+                devices, reason = _left(devices, lost.rank), lost.reason
                 said = f"{lost}; going on from step {kept.whole()} on {','.join(devices)}"
                 log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
                 on_notice(said)

@@ -4,29 +4,31 @@ import logging
 import os
 import queue
 import secrets
+import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from torch.distributed import TCPStore
 
 from .. import wire
-from ..errors import RankLost, Stopped
+from ..errors import RankFailed, RankLost, Stopped
 from ..protocol import Start
+from . import launch
 from .door import Door
+from .output import Output, last_words
 
 log = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parents[2]
 WORKER = "parallel.worker"
 END_SECONDS = 10
 START_SECONDS = 300  # importing torch and diffusers from a cold disk can take minutes
-# A host that was itself started by torchrun must not hand its own group down.
-DROPPED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+WINDOWS_FAULT = 0x80000000  # exit codes from here on are the system's: an access violation, a killed console
+CRASHES = {getattr(signal, name, None) for name in ("SIGILL", "SIGABRT", "SIGFPE", "SIGSEGV", "SIGBUS")}
 
 
 class Ranks:
@@ -35,31 +37,36 @@ class Ranks:
     def __init__(self, devices: tuple[str, ...], threads: int | None, generation: int):
         self.devices = devices
         self.processes: list[subprocess.Popen] = []
+        self.outputs: list[Output] = []
         self.channels: list[Connection] = []
         self._key = secrets.token_bytes(32)
-        self._door = Door(self._key, len(devices))
-        self._store = open_store() if len(devices) > 1 else None
-        with ExitStack() as undo:
-            undo.callback(self.end)
-            for rank, device in enumerate(devices):
-                self._spawn(rank, device, len(devices), threads, generation)
-            undo.pop_all()
+        try:
+            self._door = Door(self._key, len(devices))
+            self._store = open_store() if len(devices) > 1 else None
+            with ExitStack() as undo:
+                undo.callback(self.end)
+                for rank, device in enumerate(devices):
+                    self._spawn(rank, device, len(devices), threads, generation)
+                undo.pop_all()
+        except OSError as error:
+            raise RankFailed(
+                f"the ranks could not be started ({error}): allow this process more open files (ulimit -n), or free memory",
+                rank=None,
+            ) from error
 
     def _spawn(self, rank: int, device: str, size: int, threads: int | None, generation: int) -> None:
-        environment = {name: value for name, value in os.environ.items() if name not in DROPPED}
-        if environment.get("PYTORCH_CUDA_ALLOC_CONF", "").startswith("backend:cudaMallocAsync"):
-            del environment[
-                "PYTORCH_CUDA_ALLOC_CONF"
-            ]  # ComfyUI's choice for its own process; NCCL's buffers want the native one
         process = subprocess.Popen(
-            [sys.executable, "-m", WORKER],
-            cwd=ROOT,
-            env=environment,
+            launch.command(WORKER),
+            env=launch.environment(),
             stdin=subprocess.PIPE,
-            stdout=sys.stderr.fileno() if _is_file(sys.stderr) else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
             start_new_session=True,  # the terminal's Ctrl-C is for the host
         )
+        assert process.stdin is not None and process.stdout is not None
         self.processes.append(process)
+        self.outputs.append(Output(process.stdout))
         start = Start(
             rank=rank,
             world_size=size,
@@ -70,12 +77,11 @@ class Ranks:
             channel_port=self._door.port,
             key=self._key.hex(),
         )
-        assert process.stdin is not None
-        process.stdin.write(start.model_dump_json().encode() + b"\n")
-        process.stdin.flush()
+        with suppress(OSError):  # it has ended already: `connect` says so
+            process.stdin.write(start.model_dump_json().encode() + b"\n")
 
     def connect(self, should_stop: Callable[[], bool]) -> None:
-        """Wait until every rank has called back; raise RankLost if one dies first, Stopped if the caller asks."""
+        """Wait until every rank has called back; raise RankFailed or RankLost if one ends first, Stopped if the caller asks."""
         self._door.open()
         channels: dict[int, Connection] = {}
         deadline = time.monotonic() + START_SECONDS
@@ -90,7 +96,7 @@ class Ranks:
                 raise Stopped("stopped while the ranks started")
             for rank, process in enumerate(self.processes):
                 if process.poll() is not None and rank not in channels:
-                    raise RankLost(f"{self.name(rank)} ended while it started, with exit code {process.returncode}", rank=rank)
+                    raise self.ended(rank, starting=True)
             if time.monotonic() > deadline:
                 late = min(set(range(len(self.processes))) - set(channels))
                 raise RankLost(f"{self.name(late)} did not start within {START_SECONDS} s", rank=late)
@@ -112,8 +118,28 @@ class Ranks:
         """Return how errors call a rank."""
         return f"rank {rank} on {self.devices[rank]}"
 
-    def exit_code(self, rank: int) -> int | None:
-        """Return the exit code of a rank whose channel has closed (negative: the signal that ended it)."""
+    def ended(self, rank: int, *, starting: bool = False) -> RankFailed:
+        """Return what it means that a rank's process ends, or has closed its channel.
+
+        RankFailed if it ended itself, as it started or with some words: it would again. Else RankLost: a signal ended it.
+        """
+        code = self._exit_code(rank)
+        itself = code is not None and 0 <= code < WINDOWS_FAULT
+        crash = code is not None and -code in CRASHES
+        text = self.outputs[rank].text() if itself or crash else ""
+        words = last_words(text)
+        said = f"{self.name(rank)} ended {'while it started' if starting else '' if words else 'without a word'}".rstrip()
+        said += f", exit code {code}"
+        if code == -9:
+            said += ": if it was not you who killed it, the machine may have run out of memory"
+        elif words:
+            said += f": {words} (more of what it wrote is in the log)"
+        if itself and (starting or words):
+            return RankFailed(said, rank=rank, traceback=text)
+        return RankLost(said, rank=rank, traceback=text, reason=str(code) if crash else "")
+
+    def _exit_code(self, rank: int) -> int | None:
+        """Return the exit code of a rank that ends (negative: the signal that ended it), None if it does not within a second."""
         try:
             return self.processes[rank].wait(timeout=1)
         except subprocess.TimeoutExpired:
@@ -130,6 +156,8 @@ class Ranks:
                 log.error("process %d was killed, and is held by the system until its device or disk lets go", process.pid)
             if process.stdin is not None:
                 process.stdin.close()
+        for output in self.outputs:
+            output.close()
         self._door.close()
         while not self._door.arrived.empty():
             self.channels.append(self._door.arrived.get()[1])
@@ -139,17 +167,27 @@ class Ranks:
 
 
 def open_store() -> TCPStore:
-    """Return the ranks' rendezvous, which the host owns: on a free port, without a race, and on the loopback alone."""
-    if os.name != "posix":
-        return TCPStore(wire.HOST, 0, is_master=True, wait_for_workers=False)
-    server = socket.create_server((wire.HOST, 0), backlog=128)  # the store's own would listen on every interface
-    port = server.getsockname()[1]
-    return TCPStore(wire.HOST, port, is_master=True, wait_for_workers=False, master_listen_fd=server.detach())
+    """Return the ranks' rendezvous, which the host owns: on a free port, without a race, and on the loopback alone.
 
-
-def _is_file(stream) -> bool:
-    """Say whether a stream has a file descriptor; ComfyUI and pytest put other things in place of stderr."""
+    It is libuv's server, which no stranger can hold up in the middle of a word, but where torch lacks that (Windows) or its
+    can't take a socket over (torch 2.4 and 2.5).
+    """
     try:
-        return stream.fileno() >= 0
-    except (AttributeError, OSError, ValueError):
-        return False
+        return _open_store(use_libuv=True)
+    except RuntimeError as error:
+        if "libuv" not in str(error):
+            raise
+        return _open_store(use_libuv=False)
+
+
+def _open_store(*, use_libuv: bool) -> TCPStore:
+    open_at = partial(TCPStore, wire.HOST, is_master=True, wait_for_workers=False, use_libuv=use_libuv)
+    if os.name != "posix":
+        return open_at(port=0)
+    server = socket.create_server((wire.HOST, 0), backlog=128)  # the store's own would listen on every interface
+    with ExitStack() as unless_taken:
+        unless_taken.enter_context(server)
+        store = open_at(port=server.getsockname()[1], master_listen_fd=server.fileno())
+        unless_taken.pop_all()
+    server.detach()
+    return store
