@@ -1,41 +1,49 @@
 """`python -m parallel generate`: the engine without ComfyUI, a thin face on Job and Pool."""
 
 import argparse
+import errno
 import json
+import os
 import signal
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-import av
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from tqdm import tqdm
 
-from . import movies
-from .arguments import build_job, build_parser, check_resume
+from . import inits, latents_file, movies
+from .arguments import build_job, build_parser, check_resume, check_run
 from .errors import JobRefused, RankFailed, Stopped
-from .folder import check
+from .folder import ModelFolder, check
 from .plan import keys_notice
 from .pool import Pool, Video
 from .pool.devices import resolve
-from .protocol import Job, Step
+from .protocol import Job
 from .snapshot_file import Keeper, Stored, load
-from .whole import whole
+from .terminal import Bar, close_streams, open_streams, say, warn
+from .whole import check_file, whole
 
 
-def read_init(file: str | None, job: Job):
+def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.Tensor | None:
     """Return the init as the pool takes it, or None; raise JobRefused."""
-    if file is None:
+    if args.init is None:
         return None
-    if not file.endswith(".safetensors"):
-        return movies.read(Path(file), height=job.height, width=job.width, most=job.frames)
-    try:
-        return load_file(file)["latents"][0].float()
-    except (OSError, KeyError, IndexError, SafetensorError) as error:
-        raise JobRefused(f"init {file} holds no latents ({error}): give a file that --latents wrote") from None
+    file = Path(args.init)
+    if file.suffix.lower() in latents_file.SUFFIXES:
+        shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
+        return latents_file.load(file, shape, model.scaling_factor, notify=notice)
+    size = {"height": job.height, "width": job.width, "fit": args.init_fit}
+    init = inits.read(file, most=job.frames, notify=notice, **size)
+    if len(init) not in (1, job.frames):
+        raise JobRefused(
+            f"init {file}: wanted {job.frames} frames, as the job has, or one picture for all, got {len(init)}: "
+            f"use --frames {len(init)}"
+        )
+    return init
 
 
 def read_stored(args: argparse.Namespace) -> Stored | None:
@@ -46,77 +54,103 @@ def read_stored(args: argparse.Namespace) -> Stored | None:
     return load(Path(args.resume))
 
 
-class Bar:
-    """A progress bar on a terminal, nothing elsewhere. The denoise steps of rank 0 stand for all: ranks go in step."""
-
-    def __init__(self):
-        self.bar, self.phase = None, ""
-
-    def __call__(self, step: Step, latents: torch.Tensor) -> None:
-        if step.rank != 0:
-            return
-        if step.phase != self.phase:
-            self.close()
-            self.bar, self.phase = tqdm(total=step.steps, desc=step.phase, disable=None, file=sys.stderr), step.phase
-        self.bar.update(step.step - self.bar.n)
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self.bar is not None:
-            self.bar.close()
-
-
 def check_files(args: argparse.Namespace) -> None:
-    """Raise JobRefused if a run would write over what it or an earlier one keeps."""
+    """Raise JobRefused if a run would write over what it reads, or over what it or an earlier one keeps."""
     if args.snapshot and args.snapshot != args.resume and Path(args.snapshot).exists():
         raise JobRefused(f"snapshot {args.snapshot} is there already: go on with --resume {args.snapshot}, or remove it")
-    named = (args.output, args.latents, args.report, args.snapshot or args.resume)
-    files = [Path(file).resolve() for file in named if file]
+    written = (args.output, args.latents, args.report, args.snapshot or args.resume)
+    files = [os.path.realpath(file) for file in written if file]
     if len(files) != len(set(files)):
         raise JobRefused("output, latents, report, snapshot: wanted a file each, got one name twice: give each its own")
+    for file in files[1:]:
+        if os.path.dirname(file) == files[0]:
+            raise JobRefused(f"{file} would be in the output folder, which is for frames alone: put it elsewhere")
+    for name in ("init", "timeline"):
+        file = getattr(args, name)
+        if file and os.path.realpath(file) in files:
+            raise JobRefused(f"{name} {file} would be written over: give what is made another name")
 
 
-def generate(args: argparse.Namespace, should_stop) -> None:
-    """Run one job, or the rest of one, and write what it made."""
+def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[str]:
+    """Run one job, or the rest of one, and write what it made; return what could not be written, and why."""
+    check_run(args)
     stored, devices = read_stored(args), resolve(args.devices)
     job = build_job(args) if stored is None else stored.job
-    check(job, len(devices))
-    if (notice := keys_notice(job)) is not None:
-        print_notice(notice)
+    model = check(job, len(devices))
+    if (said := keys_notice(job)) is not None:
+        notice(said)
     output = Path(args.output)
-    movies.check_output(output, height=job.height, width=job.width)
-    for file in filter(None, (args.latents, args.report, args.snapshot)):
-        movies.check_writable(Path(file))
     check_files(args)
-    init = read_init(args.init, job)
+    movies.check_output(output, height=job.height, width=job.width, fps=job.fps, frames=job.frames)
+    for file in filter(None, (args.latents, args.report, args.snapshot)):
+        check_file(Path(file))
+    init = read_init(args, job, model)
     file = args.snapshot or args.resume
     keeper = Keeper(Path(file), job, args.snapshot_seconds) if file else None
     bar = Bar()
     with Pool(devices, args.threads, restarts=args.restarts) as pool:
         try:
             video = pool.run(
-                job, init=init, stored=stored, keeper=keeper, on_step=bar, on_notice=print_notice, should_stop=should_stop
+                job, init=init, stored=stored, keeper=keeper, on_step=bar, on_notice=notice, should_stop=should_stop
             )
         finally:
             bar.close()
-    began = time.perf_counter()
+    failed = write_all(args, job, video, model.scaling_factor)
+    if keeper is not None and not failed:
+        keeper.discard()
+    return failed
+
+
+def notice(text: str) -> None:
+    """Say what a user should know, and what does not end the run."""
+    warn(f"note: {text}")
+
+
+def write_all(args: argparse.Namespace, job: Job, video: Video, scaling_factor: float) -> list[str]:
+    """Write what a run made, each file whether the others can be or not; return what could not be, why, and what is left."""
     assert video.frames is not None, "the job asks for frames"
+    frames, output, began = video.frames, Path(args.output), time.perf_counter()
+    no_latents: list[str] = []
     if args.latents:  # first: they are what took the time
-        with whole(Path(args.latents)) as part:
-            save_file({"latents": video.latents.contiguous()}, part)
-    movies.write(video.frames, output, job.fps)
+        no_latents = try_to_write(args.latents, lambda: latents_file.save(Path(args.latents), video.latents, scaling_factor))
+    no_video = try_to_write(args.output, lambda: movies.write(frames, output, job.fps))
+    failed = [*no_latents, *no_video]
     if args.report:
         report = build_report(video, time.perf_counter() - began)
-        with whole(Path(args.report)) as part:
-            part.write_text(json.dumps(report, indent=2) + "\n")
-    if keeper is not None:
-        keeper.discard()
-    print(f"{job.frames} frames of {job.width}x{job.height} in {output}")
+        failed += try_to_write(args.report, lambda: write_report(Path(args.report), report))
+    if no_video:
+        kept = Path(args.latents) if args.latents and not no_latents else None
+        return [*failed, how_to_go_on(args, kept, video, scaling_factor)]
+    say(f"{job.frames} frames of {job.width}x{job.height} in {output}")
+    return failed
 
 
-def print_notice(text: str) -> None:
-    """Say what a user should know, and what does not end the run."""
-    print(f"note: {text}", file=sys.stderr)
+def try_to_write(file: str, write: Callable[[], None]) -> list[str]:
+    """Return [] if a file could be written, else what to say of it."""
+    try:
+        write()
+    except movies.REFUSALS as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return [f"{file} could not be written ({error}){': make room on its disk' if full else ''}"]
+    return []
+
+
+def how_to_go_on(args: argparse.Namespace, kept: Path | None, video: Video, scaling_factor: float) -> str:
+    """Return how to get a video that could not be written without making it again; keep its latents if nothing else does."""
+    if file := args.snapshot or args.resume:
+        return f"--resume {file} decodes and writes it again"
+    if kept is None:
+        folders = [Path(args.output).absolute().parent, Path(tempfile.gettempdir())]
+        kept = latents_file.rescue(folders, video.latents, scaling_factor)
+    if kept is None:
+        return "its latents found no room either: nothing is kept"
+    return f"its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and writes them again"
+
+
+def write_report(file: Path, report: dict) -> None:
+    """Write what a video cost as JSON."""
+    with whole(file) as part:
+        part.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def build_report(video: Video, write_seconds: float) -> dict:
@@ -127,39 +161,70 @@ def build_report(video: Video, write_seconds: float) -> dict:
     return {"seconds": seconds, "restarts": video.restarts, "ranks": [rank.model_dump() for rank in video.ranks]}
 
 
+CURES = {
+    errno.EMFILE: "allow more open files (ulimit -n), or use fewer ranks",
+    errno.ENFILE: "close other programs: the system has no file left to open",
+    errno.EAGAIN: "allow more processes (ulimit -u), or use fewer ranks",
+    errno.ENOMEM: "use fewer or smaller frames, or fewer ranks",
+    errno.ENOSPC: "make room in shared memory and in the folder for temporary files",
+}
+
+
 def main() -> int:
-    """Run the command line; return the exit code: 0, 1 for a failed rank, 2 for wrong input, 130 if stopped."""
-    args = build_parser().parse_args()
+    """Run the command line; return the exit code: 0, 1 for what failed, 2 for wrong input, 130 if stopped."""
+    open_streams()
+    try:
+        return run(build_parser().parse_args())
+    finally:
+        close_streams()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what the arguments ask for, and say how it ended."""
+    stop = handle_signals()
+    try:
+        failed = generate(args, stop.is_set)
+        if failed:
+            warn(f"error: {'; '.join(failed)}")
+        return 1 if failed else 0
+    except JobRefused as error:
+        warn(f"error: {error}")
+        return 2
+    except RankFailed as error:
+        warn(f"error: {error}")
+        return 1
+    except (OSError, MemoryError) as error:
+        number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+        cure = CURES.get(number or 0, "see whether the system lacks something")
+        warn(f"error: no video was made ({str(error) or 'out of memory'}): {cure}")
+        return 1
+    except Stopped:
+        file = args.snapshot or args.resume
+        kept = file is not None and Path(file).exists()
+        warn(f"stopped: --resume {file} goes on" if kept else "stopped: nothing was written")
+        return 130
+    except KeyboardInterrupt:
+        warn("stopped at once")
+        return 130
+
+
+def handle_signals() -> threading.Event:
+    """Return what is set when the user, or the system, asks to stop; a second time ends the run at once."""
     stop = threading.Event()
 
     def interrupt(*_) -> None:
         if stop.is_set():
             raise KeyboardInterrupt  # asked twice: do not wait for the step to end
         stop.set()
-        print("stopping after this step; press Ctrl-C again to stop at once", file=sys.stderr)
+        with suppress(OSError):  # past Python's own buffer, which may be busy with another line
+            os.write(2, b"stopping after this step; press Ctrl-C again to stop at once\n")
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
-    try:
-        generate(args, stop.is_set)
-    except JobRefused as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RankFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (OSError, av.FFmpegError, SafetensorError) as error:
-        print(f"error: the video was made but could not be written ({error}): is the disk full?", file=sys.stderr)
-        return 1
-    except Stopped:
-        file = args.snapshot or args.resume
-        kept = file is not None and Path(file).exists()
-        print(f"stopped: --resume {file} goes on" if kept else "stopped: nothing was written", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("stopped at once", file=sys.stderr)
-        return 130
-    return 0
+    hangup = getattr(signal, "SIGHUP", None)  # none on Windows; the terminal was closed
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as under nohup
+        signal.signal(hangup, interrupt)
+    return stop
 
 
 if __name__ == "__main__":

@@ -3,18 +3,33 @@
 import argparse
 from pathlib import Path
 
+from pydantic import Field
+
 from . import timeline
 from .errors import JobRefused
-from .protocol import Job, Noise, Prompt, Scope, Tuning, checked
+from .protocol import Frozen, Job, Noise, Prompt, Scope, Tuning, checked
 
 ABOUT = "The engine without ComfyUI: make one long video on several ranks."
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
 
 
+class Run(Frozen):
+    """How a job is run, of what the command line says in numbers."""
+
+    threads: int | None = Field(None, ge=1, le=1024)
+    restarts: int = Field(2, ge=0, le=1000)
+    snapshot_seconds: float = Field(60.0, ge=0, allow_inf_nan=False)
+
+
+def check_run(args: argparse.Namespace) -> None:
+    """Raise JobRefused if a number that says how to run is none that can be."""
+    checked(Run, **{name: getattr(args, name) for name in Run.model_fields})
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's grammar. Its defaults are the Job's."""
     default = {name: field.default for name, field in Job.model_fields.items()}
-    noise, scope, tuning = Noise(), Scope(), Tuning()
+    noise, scope, tuning, run = Noise(), Scope(), Tuning(), Run()
     parser = argparse.ArgumentParser(prog="python -m parallel", description=ABOUT)
     generate = parser.add_subparsers(dest="command", required=True).add_parser(
         "generate", help="make one long video", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -61,14 +76,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("--stale-for", type=int, default=tuning.stale_for, help="for how many steps what other ranks sent is used")
     add("--reuse-every", type=int, default=tuning.reuse_every, help="run deep layers every so many steps; changes the video")
     add("--compile", action="store_true", help="torch.compile, on GPUs")
-    add("--init", help="an image, a video, a folder of images, or latents as .safetensors, to start from")
+    add("--init", help="an image, a video, a folder of images, or latents (.safetensors, .latent), to start from")
     add("--denoise", type=float, default=default["denoise"], help="share of the schedule to run on the init")
+    add("--init-fit", choices=("crop", "stretch"), default="crop", help="of another aspect: use its middle, or squeeze it")
     add("--snapshot", help="also keep what is done in this file, so that --resume can go on after the machine went down")
-    add("--snapshot-seconds", type=float, default=60.0, help="how often the snapshot is written")
+    add("--snapshot-seconds", type=float, default=run.snapshot_seconds, help="how often the snapshot is written")
     add("--resume", help="go on from a snapshot's file: it knows its job, so give no options of the video")
-    add("--restarts", type=int, default=2, help="how often lost ranks are started again")
+    add("--restarts", type=int, default=run.restarts, help="how often lost ranks are started again")
     add("--output", default="video.mp4", help="an .mp4, .webm or .webp file, or a folder for PNG files")
-    add("--latents", help="also store the final latents, as .safetensors")
+    add("--latents", help="also store the final latents, as ComfyUI's SaveLatent does (.latent or .safetensors)")
     add("--report", help="also store what it cost, as .json")
     return parser
 

@@ -58,6 +58,7 @@ class ModelFolder(Frozen):
     latent_channels: int
     scale: int  # pixels of a frame for one latent pixel
     fps_cond: bool
+    scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
 
     def history(self, scheduler: str) -> int:
         """Return how many tensors of the latents' size a scheduler, by the job's name for it, remembers between steps."""
@@ -97,6 +98,7 @@ def inspect(model: str, parts: str | None = None) -> ModelFolder:
         latent_channels=int(config.get("in_channels", 4)),
         scale=2 ** (len(widths) - 1),
         fps_cond=bool(config.get("fps_cond", False)),
+        scaling_factor=vae.get("scaling_factor", 0.18215),
     )
 
 

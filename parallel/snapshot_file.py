@@ -104,5 +104,8 @@ class Keeper:
         self.since = time.monotonic()
 
     def discard(self) -> None:
-        """Remove the file: the video is finished."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file: the video is finished, and stays so if the file can't be."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("snapshot %s could not be removed (%s): it is of no use any more", self.path, error)

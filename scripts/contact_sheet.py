@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from parallel import movies
+from parallel import inits
 from parallel.maths import clips
 
 GAP = 4  # pixels around a frame
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    frames = movies.read(args.video, most=10_000).numpy()
+    frames = inits.read(args.video, most=10_000).numpy()
     lay_out(frames, args.ranks, columns=args.columns, scale=args.scale).save(args.output)
     print(f"{len(frames)} frames of {args.video} on {args.output}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from parallel import movies
+from parallel import inits
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ((76, 114, 176), (221, 132, 82), (85, 168, 104), (196, 78, 82))  # a colour a rank, as in the Video Plan
@@ -44,7 +44,7 @@ def banner() -> Image.Image:
 
 def frames_of(video: Path) -> list[Image.Image]:
     """Return a video's frames."""
-    return [Image.fromarray(frame) for frame in movies.read(video, most=10_000).numpy()]
+    return [Image.fromarray(frame) for frame in inits.read(video, most=10_000).numpy()]
 
 
 def thumbnail(frames: list[Image.Image], side: int = 3) -> Image.Image:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from parallel import arguments, folder, movies, snapshot_file, timeline, wire
+from parallel import arguments, folder, inits, snapshot_file, timeline, wire
 from parallel.errors import JobRefused
 from parallel.pool.devices import resolve
 from parallel.pool.door import Door
@@ -135,7 +135,7 @@ def init_videos(work: Path) -> Iterator[Try]:
     """Yield init files that are bombs or garbage."""
 
     def read(file: Path) -> Callable[[], object]:
-        return lambda: movies.read(file, height=16, width=16, most=9)
+        return lambda: inits.read(file, height=16, width=16, most=9)
 
     for suffix in (".mp4", ".webm", ".webp", ".png", ".gif", ".avi"):
         for kind, data in {

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from parallel import __main__ as cli
-from parallel import movies, snapshot_file
+from parallel import inits, movies, snapshot_file
 from parallel.maths import noise
 from scripts.contact_sheet import BORDER
 from tests.conftest import ends
@@ -84,7 +84,7 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
     done = subprocess.run(command(tiny, *more, "--loop"), cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == f"7 frames of 16x16 in {files[0]}\n"
     assert done.stderr == ""
-    assert movies.read(files[0], height=16, width=16, most=99).shape == (7, 16, 16, 3)
+    assert inits.read(files[0], height=16, width=16, most=99).shape == (7, 16, 16, 3)
     latents = load_file(files[1])["latents"]
     assert latents.shape == (1, 4, 7, 8, 8) and latents.dtype == torch.float32 and torch.isfinite(latents).all()
     report = json.loads(files[2].read_text())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from parallel import movies
+from parallel import inits, movies
 from parallel.errors import JobRefused
 from parallel.movies import _bytes
 
@@ -27,7 +27,7 @@ def test_a_written_video_reads_back(tmp_path, name):
     movies.check_output(tmp_path / name)
     movies.write(ramp(), tmp_path / name, 8)
     assert [file.name for file in tmp_path.iterdir()] == [name]
-    back = movies.read(tmp_path / name, height=32, width=48, most=100)
+    back = inits.read(tmp_path / name, height=32, width=48, most=100)
     assert back.shape == (5, 32, 48, 3)
     assert (back.float() / 255 - ramp()).abs().max() < 0.04
 
@@ -40,9 +40,9 @@ def test_an_odd_size_has_no_mp4_and_leaves_no_part(tmp_path):
 
 def test_an_init_is_scaled_and_cut_to_what_is_wanted(tmp_path):
     movies.write(ramp(), tmp_path / "v.mp4", 8)
-    assert movies.read(tmp_path / "v.mp4", height=16, width=16, most=3).shape == (3, 16, 16, 3)
+    assert inits.read(tmp_path / "v.mp4", height=16, width=16, most=3).shape == (3, 16, 16, 3)
     Image.new("RGB", (10, 10), (255, 0, 0)).save(tmp_path / "i.png")
-    still = movies.read(tmp_path / "i.png", height=8, width=8, most=100)
+    still = inits.read(tmp_path / "i.png", height=8, width=8, most=100)
     assert still.shape == (1, 8, 8, 3) and still[0, 4, 4].tolist() == [255, 0, 0]
 
 
@@ -57,7 +57,7 @@ def test_an_init_is_scaled_and_cut_to_what_is_wanted(tmp_path):
 def test_an_init_that_is_none_is_refused(tmp_path, make, message):
     make(tmp_path / "x")
     with pytest.raises(JobRefused, match=message):
-        movies.read(tmp_path / "x", height=8, width=8, most=9)
+        inits.read(tmp_path / "x", height=8, width=8, most=9)
 
 
 def test_a_folder_of_frames_appears_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -1,0 +1,85 @@
+"""What the command line says, to streams that may be closed, full or gone: a run never ends for that."""
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+import torch
+from tqdm import tqdm
+
+from .protocol import Step
+
+
+def open_streams() -> None:
+    """Open what the caller closed (`>&-`) on nothing, lest a file of the run become stream 1 or 2 and be written into.
+
+    What a stream's encoding lacks, as in a file name, is said in escapes.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it takes the lowest number that is free, and so the one that was closed
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """Say a line on standard output."""
+    _write(sys.stdout, text)
+
+
+def warn(text: str) -> None:
+    """Say a line on standard error."""
+    _write(sys.stderr, text)
+
+
+def close_streams() -> None:
+    """Let go of streams that take nothing any more: Python would else end with an exit code of its own, 120."""
+    for stream in (sys.stdout, sys.stderr):
+        _write(stream, None)
+
+
+def _write(stream, text: str | None) -> None:
+    if stream is None:
+        return
+    try:
+        if text is not None:
+            stream.write(text + "\n")
+        stream.flush()
+    except (OSError, ValueError):  # it broke, or is closed
+        with suppress(OSError, ValueError):  # a stream of no file
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, stream.fileno())
+            os.close(nothing)
+
+
+class Bar:
+    """A progress bar on a terminal, nothing elsewhere. The denoise steps of rank 0 stand for all: ranks go in step."""
+
+    def __init__(self):
+        self.bar, self.phase, self.gone = None, "", False
+
+    def __call__(self, step: Step, latents: torch.Tensor) -> None:
+        if step.rank != 0 or self.gone:
+            return
+        try:
+            if step.phase != self.phase:
+                self.close()
+                self.bar, self.phase = tqdm(total=step.steps, desc=step.phase, disable=None, file=sys.stderr), step.phase
+            self.bar.update(step.step - self.bar.n)
+        except OSError:  # the terminal is gone
+            self._let_go()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            try:
+                self.bar.close()
+            except OSError:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self.gone = True
+        if self.bar is not None:
+            self.bar.disable = True  # lest it write once more when it is collected
