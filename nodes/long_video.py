@@ -2,10 +2,11 @@
 
 from comfy_api.latest import io
 
+from ..parallel import timeline
 from . import host
 from .model import SAME, LoadVideoModel
 from .sockets import CATEGORY, ModelChoice, RanksChoice, TimelineText
-from .timeline import EXAMPLE
+from .timeline import PROMPT
 from .widgets import build_job, seed_input, size_inputs
 
 
@@ -25,7 +26,8 @@ class LongVideo(io.ComfyNode):
                 io.String.Input(
                     "prompt",
                     multiline=True,
-                    default=EXAMPLE,
+                    default=PROMPT,
+                    dynamic_prompts=True,
                     tooltip="One prompt for all frames, or a timeline, a line each: `0: a cat wakes`, `4.5s: it jumps`.",
                 ),
                 *size_inputs(),
@@ -46,13 +48,8 @@ class LongVideo(io.ComfyNode):
     def execute(cls, model: str, prompt: str, **widgets) -> io.NodeOutput:
         cfg = 3.0 if model == host.BUNDLED else 9.0
         choice = ModelChoice(model=host.model_folders()[model], dtype=host.fitting_dtype())
-        job = build_job(choice, TimelineText(text=as_timeline(prompt), fade=4), None, fps=8.0, steps=20, cfg=cfg, **widgets)
+        job = build_job(
+            choice, TimelineText(text=timeline.as_timeline(prompt), fade=4), None, fps=8.0, steps=20, cfg=cfg, **widgets
+        )
         video = host.run(job, RanksChoice())
         return io.NodeOutput(video.frames, {"samples": video.latents})
-
-
-def as_timeline(prompt: str) -> str:
-    """Return a timeline's text as it is, and a plain prompt as one that is heard from frame 0 on."""
-    first = next((line for line in prompt.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
-    begins_with_time = first.split(":")[0].strip().removesuffix("s").replace(".", "", 1).isdigit()
-    return prompt if ":" in first and begins_with_time else "0: " + " ".join(prompt.split())

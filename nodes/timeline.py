@@ -3,13 +3,11 @@
 from comfy_api.latest import io
 
 from ..parallel import timeline
-from ..parallel.protocol import MAX_FRAMES
 from . import host
 from .sockets import CATEGORY, Timeline, TimelineText
 
-EXAMPLE = (
-    "0: a red circle orbiting clockwise on a gray background\n48: a blue triangle bouncing horizontally on a gray background"
-)
+PROMPT = "a red circle orbiting clockwise on a gray background"
+EXAMPLE = f"0: {PROMPT}\n48: a blue triangle bouncing horizontally on a gray background"
 
 
 class PromptTimeline(io.ComfyNode):
@@ -28,12 +26,20 @@ class PromptTimeline(io.ComfyNode):
                     "timeline",
                     multiline=True,
                     default=EXAMPLE,
-                    tooltip="A line each: FRAME: prompt, or SECONDSs: prompt. The first one starts at 0. Lines with # are skipped.",
+                    dynamic_prompts=True,
+                    tooltip="A line each: FRAME: prompt, SECONDSs: prompt, or a clock time, 1:30 prompt. The first one starts at 0. "
+                    "Lines with # are skipped. Weights: (word:1.2).",
                 ),
                 io.Int.Input(
                     "fade", default=4, min=0, max=4096, tooltip="Frames over which a prompt takes over from the one before."
                 ),
-                io.String.Input("negative", multiline=True, default="", tooltip="What is not to be seen, in all frames."),
+                io.String.Input(
+                    "negative",
+                    multiline=True,
+                    default="",
+                    dynamic_prompts=True,
+                    tooltip="What is not to be seen, in all frames.",
+                ),
             ],
             outputs=[Timeline.Output("timeline", tooltip="What is seen when; for the sampler.")],
         )
@@ -49,4 +55,4 @@ class PromptTimeline(io.ComfyNode):
 
 
 def _parse(text: str) -> None:
-    timeline.parse(text, fps=1.0, frames=MAX_FRAMES)
+    timeline.check(text)

@@ -10,6 +10,8 @@ from .errors import JobRefused
 from .protocol import Frozen, Job, Noise, Prompt, Scope, Tuning, checked
 
 ABOUT = "The engine without ComfyUI: make one long video on several ranks."
+WEIGHTS = "(word:1.2) and ((word)) weigh as in ComfyUI; {a|b} is plain text, which only ComfyUI's editor chooses from"
+TIMELINE = 'a line each, `FRAME: prompt`, `SECONDSs: prompt` or `MIN:SEC prompt`; or FizzNodes\' `"FRAME": "prompt", ...`'
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
 
 
@@ -37,8 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = generate.add_argument
     add("--model", default=str(BUNDLED), help="a diffusers model folder")
     add("--parts", help="a second folder, for what the first one lacks (text encoder, tokenizer, VAE, scheduler)")
-    add("--prompt", help="what is seen, in all frames")
-    add("--timeline", help="a text file, one `FRAME: prompt` or `SECONDSs: prompt` a line, instead of --prompt")
+    add("--prompt", help=f"what is seen, in all frames; {WEIGHTS}")
+    add("--timeline", help=f"a text file instead of --prompt: {TIMELINE}")
     add("--fade", type=int, default=default["fade"], help="frames over which a prompt takes over from the one before")
     add("--negative", default=default["negative"], help="what is not seen")
     add("--frames", type=int, default=96)
@@ -158,6 +160,7 @@ def build_job(args: argparse.Namespace) -> Job:
 
 def _read_text(file: str) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(file).open("rb") as opened:
+            return timeline.decode(opened.read(timeline.MAX_BYTES + 1))
+    except OSError as error:
         raise JobRefused(f"timeline {file} can't be read ({error}): give a text file") from None

@@ -35,7 +35,12 @@ def test_every_text_of_a_node_is_in_every_language(server, language):
 @pytest.mark.parametrize(
     "node, widget, value, said",
     [
-        ("timeline", "timeline", "0: a\nfoo", "timeline line 2: wanted `FRAME: text` or `SECONDSs: text`, got 'foo'"),
+        (
+            "timeline",
+            "timeline",
+            "0: a\nfoo",
+            "timeline line 2: wanted `FRAME: text`, `SECONDSs: text` or `MIN:SEC text`, got 'foo'",
+        ),
         ("ranks", "devices", "cuda:77", "device cuda:77 is not there"),
         ("model", "model", "../../etc", "not in"),
         ("sampler", "scheduler", "heun", "not in"),
