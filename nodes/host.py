@@ -1,27 +1,36 @@
 """The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
 
+import logging
 import os
+import time
 from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
+from comfy import latent_formats
+from comfy.cli_args import LatentPreviewMethod
+from comfy.cli_args import args as comfy_args
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 from comfy_execution.utils import get_executing_context
-from PIL import Image
 from server import PromptServer
 
 from ..parallel.errors import JobRefused, Stopped
+from ..parallel.folder import inspect
 from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.protocol import Job, Step
+from .preview import Colours, grid, scaling_factor, stored_colours
 from .sockets import RanksChoice
+from .status import Status, duration, starting
 
+log = logging.getLogger(__name__)
 BUNDLED = "moving-shapes (bundled)"
-STRIP_FRAMES = 8  # of the whole video, on a preview
+TEXT_SECONDS = 0.5  # between two texts of one phase
+KNOWN_VAES = {(4, 0.18215): latent_formats.SD15, (4, 0.13025): latent_formats.SDXL}  # by latent channels and scaling factor
 PHASE_SHARES = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.9}  # where each phase begins on the progress bar
 
 _warm: dict[tuple, "WarmPool"] = {}  # pools outlive a run; ComfyUI's memory manager can end them at any time
@@ -74,15 +83,19 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
     """
     devices = resolve(choice.devices)
     warm = _warm_pool(devices, choice.threads or None)
-    progress = Progress(job)
     warm.enlist(plan(job, len(devices)).memory.peak)
     notice = keys_notice(job) if job.num_inference_steps else None
-    if notice is not None:
-        tell(notice)
     try:
-        video = warm.pool.run(job, init=init, on_step=progress, on_notice=tell, should_stop=progress.is_cancelled)
-        if not progress.cancelled:
-            return video
+        with Progress(job) as progress:
+            if notice is not None:
+                progress.notify(notice)
+            if not warm.pool.process_ids:
+                progress.say(starting(devices))
+            video = warm.pool.run(
+                job, init=init, on_step=progress, on_notice=progress.notify, should_stop=progress.is_cancelled
+            )
+            if not progress.cancelled:
+                return video
     except Stopped:
         comfy.model_management.interrupt_current_processing(False)
     finally:
@@ -100,13 +113,26 @@ def _warm_pool(devices: tuple[str, ...], threads: int | None) -> WarmPool:
 
 
 class Progress:
-    """ComfyUI's progress bar, with a strip of frames from the whole video as preview."""
+    """What ComfyUI shows of a run while it is in the `with`: the bar, a preview, and a text on the node under the notices."""
 
     def __init__(self, job: Job):
         self.decodes = job.decode
         self.bar = comfy.utils.ProgressBar(1000)
-        self.ranks: dict[int, float] = {}
+        self.status = Status(model_name(job.model))
+        self.colours = known_colours(job)
+        self.notices: list[str] = []
+        self.said = ""
+        self.began = self.told = time.monotonic()
         self.cancelled = False
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        """Say how the run ended: a text of what it was doing would stand on the node for good."""
+        stopped = self.cancelled or (kind is not None and issubclass(kind, Stopped))
+        end = "stopped" if stopped else "done in" if kind is None else "failed after"
+        self.say(end if stopped else f"{end} {duration(time.monotonic() - self.began)}")
 
     def is_cancelled(self) -> bool:
         """Return whether the user pressed Cancel. Call it on the node's own thread only."""
@@ -114,36 +140,71 @@ class Progress:
 
     def __call__(self, step: Step, latents_CTHW: torch.Tensor) -> None:
         """Show a step. The slowest rank counts."""
-        span = 0.0 if step.phase in ("load", "encode") else 0.1 if step.phase == "decode" else 0.9 if self.decodes else 1.0
-        self.ranks[step.rank] = PHASE_SHARES[step.phase] + span * step.step / max(1, step.steps)
+        now, before = time.monotonic(), self.status.phase
+        self.status.hear(step, now)
+        if self.status.phase != before:
+            self.say(self.status.line(now))
+        elif now > self.told + TEXT_SECONDS:
+            self.say(self.status.line(now), note=False)
         preview = None
-        if step.rank == 0 and step.phase == "denoise" and step.step:
-            preview = ("JPEG", strip(latents_CTHW), None)
+        if step.rank == 0 and step.phase == "denoise" and step.step and previews_wanted():
+            preview = ("JPEG", grid(latents_CTHW, self.colours, comfy_args.preview_size), comfy_args.preview_size)
+        share = min((self._share(each) for each in self.status.steps.values()), default=0.0)
         try:
-            self.bar.update_absolute(int(1000 * min(self.ranks.values())), preview=preview)
+            self.bar.update_absolute(int(1000 * share), preview=preview)
         except comfy.model_management.InterruptProcessingException:
             self.cancelled = True  # the bar reads Cancel, and forgets it: the ranks are to end the step first
 
+    def _share(self, step: Step) -> float:
+        span = 0.0 if step.phase in ("load", "encode") else 0.1 if step.phase == "decode" else 0.9 if self.decodes else 1.0
+        return PHASE_SHARES[step.phase] + span * step.step / max(1, step.steps)
+
+    def notify(self, text: str) -> None:
+        """Keep a notice on the node, above what the run is doing."""
+        self.notices.append(text)
+        self._show()
+
+    def say(self, line: str, *, note: bool = True) -> None:
+        """Show what the run is doing; with `note`, on the console too."""
+        self.said = line
+        if note:
+            log.info("Video Infinity: %s", line)
+        self._show()
+
+    def _show(self) -> None:
+        self.told = time.monotonic()
+        tell("\n".join(filter(None, [*self.notices, self.said])))
+
 
 def tell(text: str) -> None:
-    """Write a line on the node that runs."""
-    context = get_executing_context()
-    if context is not None and PromptServer.instance is not None:
-        PromptServer.instance.send_progress_text(text, context.node_id)
+    """Write a text on the node that runs, in place of the one before."""
+    context, server = get_executing_context(), PromptServer.instance
+    if context is not None and server is not None:
+        server.send_progress_text(text, context.node_id, server.client_id)
 
 
-def strip(latents_CTHW: torch.Tensor) -> Image.Image:
-    """Return frames spread over the whole video side by side: three latent channels, stretched to the range of colours."""
-    frames = latents_CTHW.shape[1]
-    chosen = torch.linspace(0, frames - 1, min(STRIP_FRAMES, frames)).round().long()
-    shown = latents_CTHW[:3, chosen].float()
-    low, high = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
-    colours = ((shown - low) / (high - low).clamp(min=1e-6) * 255).to(torch.uint8)
-    row = colours.permute(2, 1, 3, 0).flatten(1, 2)  # H, frames x W, C
-    if row.shape[-1] < 3:
-        row = row[..., :1].expand(-1, -1, 3)
-    picture = Image.fromarray(row.contiguous().numpy())
-    return picture.resize((picture.width * 8, picture.height * 8), Image.Resampling.NEAREST)
+def previews_wanted() -> bool:
+    """Return whether the user wants previews: the frontend's setting of this run, else that of the command line."""
+    return comfy_args.preview_method != LatentPreviewMethod.NoPreviews
+
+
+def model_name(path: str) -> str:
+    """Return the name that a user chose a model folder by."""
+    names = [name for name, place in model_folders().items() if place == path]
+    return names[0] if names else Path(path).name
+
+
+def known_colours(job: Job) -> Colours | None:
+    """Return the colours of a job's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
+    model = inspect(job.model, job.parts)
+    own = stored_colours(model.vae, model.latent_channels)
+    known = KNOWN_VAES.get((model.latent_channels, scaling_factor(model.vae)))
+    if own is not None or known is None:
+        return own
+    form = known()
+    return Colours(
+        latent_rgb_factors=form.latent_rgb_factors, latent_rgb_factors_bias=form.latent_rgb_factors_bias or (0.0, 0.0, 0.0)
+    )
 
 
 def refused(check) -> bool | str:

