@@ -79,6 +79,7 @@ def describe(outline: Plan, frame: int) -> str:
         f"memory a rank: about {_gb(memory.peak)}: weights {_gb(memory.weights)}, and {_gb(memory.denoise)} to denoise, "
         f"or {_gb(memory.decode)} to decode",
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
+        *_parking(outline),
         f"messages: {outline.messages_a_call} a UNet call and rank"
         + ("" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
     ]
@@ -87,6 +88,12 @@ def describe(outline: Plan, frame: int) -> str:
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
         lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")
     return "\n".join(lines)
+
+
+def _parking(outline: Plan) -> list[str]:
+    """Return a line on the host memory of skip tensors, if they may wait there."""
+    when = {"always": "", "auto": ", if a GPU's memory is short", "never": None}[outline.job.tuning.park_skips]
+    return [] if when is None else [f"host memory a rank for parked skip tensors: about {_gb(outline.memory.parked)}{when}"]
 
 
 def _gb(count: int) -> str:
