@@ -36,8 +36,9 @@ def fitting(free_bytes: int | None) -> int:
     return CPU_BYTES if free_bytes is None else max(CPU_BYTES, min(GPU_BYTES, free_bytes // 16))
 
 
-def cut(count: int, at_once: int = GRID, *, heads: int = 1) -> Iterator[slice]:
-    """Yield even slices of at most `at_once`, of which each times `heads` is a batch that any kernel takes."""
-    pieces = -(-count // min(at_once, max(1, GRID // heads)))
+def cut(count: int, at_once: int | None = None, *, heads: int = 1) -> Iterator[slice]:
+    """Yield even slices, of at most `at_once` if that is said, so that one of `heads` heads is a batch that any kernel takes."""
+    widest = max(1, GRID // heads)
+    pieces = -(-count // (widest if at_once is None else min(at_once, widest)))
     length = -(-count // pieces)
     return (slice(start, min(start + length, count)) for start in range(0, count, length))

@@ -15,6 +15,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from ..folder import UNetShape
+from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
 from ..layers.compiled import Compiler
 from ..layers.conv import CONVS, FrameConvs
@@ -64,7 +65,8 @@ def frame_changes(
     def fate(module: nn.Module) -> dict[str, Any]:
         return {"reads": 2, "park": park} if module in skips else {"reads": 1}
 
-    changes: list[Change] = [] if compiler is None else [compiler]
+    changes: list[Change] = [PinnedMemory(view.group.device)] if park else []
+    changes += [] if compiler is None else [compiler]
     for kind, rows in OVER_FRAMES.items():
         for owner, name, module in _children(unet, (kind,)):
             heads = getattr(module, "num_attention_heads", 1)
