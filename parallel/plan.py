@@ -32,7 +32,8 @@ class Memory:
     weights: int
     denoise: int  # on top of the weights
     decode: int
-    parked: int  # in host memory, if skip tensors wait there for a GPU
+    offloaded: int  # in host memory: weights that wait there
+    parked: int  # in host memory: skip tensors, if they wait there
 
     @property
     def peak(self) -> int:
@@ -116,10 +117,12 @@ def estimate_memory(model: ModelFolder, job: Job, frames: int) -> Memory:
     parts = [item * count_parameters(part) for part in (model.unet, model.vae, model.text_encoder)]
     apart, park = job.tuning.branches == "apart", job.tuning.park_skips == "always"
     shape, scale = model.unet_shape, model.scale
+    offloads = job.offload == "parts"
     return Memory(
-        weights=max(parts) if job.offload == "parts" else sum(parts),
+        weights=max(parts) if offloads else sum(parts),
         denoise=estimate_denoise(shape, scale, job, frames, apart=apart, park=park) + slices.CPU_BYTES,
         decode=min(frames, DECODED_AT_ONCE) * item * 7 * model.vae_channels * job.height * job.width,
+        offloaded=sum(parts) if offloads else 0,
         parked=0 if job.tuning.park_skips == "never" else estimate_parked(shape, scale, job, frames, apart=apart),
     )
 
