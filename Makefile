@@ -5,7 +5,7 @@ RUN := $(ENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test check bench quality faults model model-quality clean
+.PHONY: help demo test test-gpu check bench quality faults model model-quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -21,6 +21,9 @@ demo: $(ENV)/installed ## make 96 frames on two CPU ranks, into demo/
 test: $(ENV)/installed $(ENV)/comfyui ## run all tests
 	@echo "test: all tests, on real gloo ranks and in a real ComfyUI (about fifteen minutes on two cores)"
 	@$(RUN) -m pytest -q
+
+test-gpu: $(ENV)/installed ## run the tests that need a GPU, or two of them; elsewhere say why they are skipped
+	@$(RUN) -m pytest -q -rs -m "gpu or gpus"
 
 check: $(ENV)/installed ## format, lint and types
 	@$(ENV)/bin/ruff format --check .

@@ -16,28 +16,49 @@ class DualScopeAttention(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        default = ScopeSettings()
+        local_early, local_late = default.local_bias
+        global_early, global_late = default.global_bias
         return io.Schema(
             node_id="VideoInfinityDualScopeAttention",
             display_name="Dual-Scope Attention",
             category=CATEGORY,
             description="Sets which frames a frame attends to: its neighbours, and frames spread over the whole video. "
-            "The defaults are for models that were trained on 16 frames; "
+            f"The defaults are for models that were trained on {default.model_frames} frames; "
             "the help page has a rule for others, and the paper's biases.",
             search_aliases=["local context", "global frames", "temporal attention", "context window"],
             inputs=[
                 io.Int.Input(
-                    "local_context", default=8, min=0, max=4096, tooltip="Frames on either side that a frame attends to."
+                    "local_context",
+                    default=default.local_context,
+                    min=0,
+                    max=4096,
+                    tooltip="Frames on either side that a frame attends to.",
                 ),
                 io.Int.Input(
-                    "global_frames", default=16, min=0, max=4096, tooltip="Frames of the whole video that all attend to."
+                    "global_frames",
+                    default=default.global_frames,
+                    min=0,
+                    max=4096,
+                    tooltip="Frames of the whole video that all attend to.",
                 ),
-                _bias("local_bias_early", 0.0, "Added to the logits of local keys in the early steps."),
-                _bias("local_bias_late", 0.0, "Added to the logits of local keys in the late steps; the paper: 10."),
-                _bias("global_bias_early", 0.0, "Added to the logits of global keys in the early steps; the paper: 10."),
-                _bias("global_bias_late", 0.0, "Added to the logits of global keys in the late steps."),
-                io.Int.Input("phase_timestep", default=800, min=0, max=1000, tooltip="Timesteps above it are early."),
+                _bias("local_bias_early", local_early, "Added to the logits of local keys in the early steps."),
+                _bias("local_bias_late", local_late, "Added to the logits of local keys in the late steps; the paper: 10."),
+                _bias(
+                    "global_bias_early", global_early, "Added to the logits of global keys in the early steps; the paper: 10."
+                ),
+                _bias("global_bias_late", global_late, "Added to the logits of global keys in the late steps."),
+                io.Int.Input(
+                    "phase_timestep",
+                    default=default.phase_timestep,
+                    min=0,
+                    max=1000,
+                    tooltip="Timesteps above it are early.",
+                ),
                 io.Boolean.Input(
-                    "ramp", default=False, tooltip="Go from early to late evenly over the steps, not at once at a timestep."
+                    "ramp",
+                    default=default.ramp,
+                    tooltip="Go from early to late evenly over the steps, not at once at a timestep.",
                 ),
                 io.Int.Input(
                     "trained_frames",
@@ -45,6 +66,15 @@ class DualScopeAttention(io.ComfyNode):
                     min=0,
                     max=4096,
                     tooltip="Scale logits by log(keys) / log(this), the number of frames that the model was trained on; 0: do not.",
+                ),
+                io.Int.Input(
+                    "model_frames",
+                    default=default.model_frames,
+                    min=1,
+                    max=4096,
+                    optional=True,
+                    tooltip="Frames of a clip that the model was trained on. A notice measures the scopes by it; the video stays "
+                    "as it is.",
                 ),
             ],
             outputs=[Scope.Output("scope", tooltip="How far a frame sees; for the sampler.")],
@@ -67,7 +97,9 @@ class DualScopeAttention(io.ComfyNode):
         phase_timestep: int,
         ramp: bool,
         trained_frames: int,
+        model_frames: int | None = None,
     ) -> io.NodeOutput:
+        said = {} if model_frames is None else {"model_frames": model_frames}
         scope = checked(
             ScopeSettings,
             local_context=local_context,
@@ -77,5 +109,6 @@ class DualScopeAttention(io.ComfyNode):
             phase_timestep=phase_timestep,
             ramp=ramp,
             trained_frames=trained_frames or None,
+            **said,
         )
         return io.NodeOutput(scope)

@@ -12,6 +12,7 @@ class SpeedAndMemory(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        default = TuningSettings()
         return io.Schema(
             node_id="VideoInfinitySpeedMemory",
             display_name="Speed and Memory",
@@ -22,14 +23,15 @@ class SpeedAndMemory(io.ComfyNode):
                 io.Combo.Input(
                     "branches",
                     options=["auto", "together", "apart"],
-                    default="auto",
+                    default=default.branches,
                     tooltip="cfg's two UNet calls: `apart` one after the other, half the memory; `auto` when memory is short.",
                 ),
                 io.Combo.Input(
                     "park_skips",
                     options=["auto", "never", "always"],
-                    default="auto",
-                    tooltip="Skip tensors wait in host memory: half the memory again, a little slower; `auto` when memory is short.",
+                    default=default.park_skips,
+                    tooltip="Skip tensors wait in host memory: half the memory again, a little slower; `auto` when the GPU's is short and the "
+                    "host's is not.",
                 ),
                 io.Int.Input(
                     "frames_at_once",
@@ -54,17 +56,23 @@ class SpeedAndMemory(io.ComfyNode):
                     "changes the video a little; 0: never.",
                 ),
                 io.Int.Input(
-                    "stale_for", default=8, min=1, max=1000, tooltip="For how many steps what other ranks sent is used."
+                    "stale_for",
+                    default=default.stale_for,
+                    min=1,
+                    max=1000,
+                    tooltip="For how many steps what other ranks sent is used.",
                 ),
                 io.Int.Input(
                     "reuse_every",
-                    default=1,
+                    default=default.reuse_every,
                     min=1,
                     max=100,
                     tooltip="Run the UNet's deep layers only every so many steps: faster, changes the video; 1: always.",
                 ),
                 io.Boolean.Input(
-                    "compile", default=False, tooltip="torch.compile on GPUs: a slow first run, faster ones after it."
+                    "compile",
+                    default=default.compile,
+                    tooltip="torch.compile on GPUs: a slow first run, faster ones after it.",
                 ),
             ],
             outputs=[Tuning.Output("tuning", tooltip="For the sampler's or the plan's `tuning`.")],

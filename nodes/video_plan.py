@@ -79,6 +79,7 @@ def describe(outline: Plan, frame: int) -> str:
         f"memory a rank: about {_gb(memory.peak)}: weights {_gb(memory.weights)}, and {_gb(memory.denoise)} to denoise, "
         f"or {_gb(memory.decode)} to decode",
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
+        *_host_memory(outline),
         f"messages: {outline.messages_a_call} a UNet call and rank"
         + ("" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
     ]
@@ -87,6 +88,16 @@ def describe(outline: Plan, frame: int) -> str:
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
         lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")
     return "\n".join(lines)
+
+
+def _host_memory(outline: Plan) -> list[str]:
+    """Return a line on what waits in host memory for a rank's device, if anything may."""
+    tuning, memory = outline.job.tuning, outline.memory
+    waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
+    if tuning.park_skips != "never":
+        when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
+        waits.append(f"{_gb(memory.parked)} of skip tensors{when}")
+    return [f"in host memory a rank: about {' and '.join(waits)}"] if waits else []
 
 
 def _gb(count: int) -> str:

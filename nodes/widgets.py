@@ -52,7 +52,8 @@ def ranks_input() -> io.Input:
 
 def scope_input() -> io.Input:
     """Return the socket for Dual-Scope Attention."""
-    tip = "From Dual-Scope Attention; left open: 8 frames each side, 8 global."
+    scope = Scope()
+    tip = f"From Dual-Scope Attention; left open: {scope.local_context} frames each side, {scope.global_frames} global."
     return ScopeSocket.Input("scope", optional=True, tooltip=tip)
 
 

@@ -68,6 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--phase-timestep", type=int, default=scope.phase_timestep, help="timesteps above it are early")
     add("--bias-ramp", action="store_true", help="go from early to late evenly instead of at a timestep")
     add("--trained-frames", type=int, help="scale logits by log(keys) / log(this)")
+    about = "of a clip that the model was trained on: a note measures the scopes by it, and the video stays as it is"
+    add("--model-frames", type=int, default=scope.model_frames, help=about)
     add("--branches", default=tuning.branches, help="guidance's two UNet calls: auto, together, or apart (half the memory)")
     add("--park-skips", default=tuning.park_skips, help="skip tensors wait in host memory: auto, never or always")
     add("--frames-at-once", type=int, help="frames that a spatial layer works on at once (default: what suits the device)")
@@ -134,6 +136,7 @@ def build_job(args: argparse.Namespace) -> Job:
         phase_timestep=args.phase_timestep,
         ramp=args.bias_ramp,
         trained_frames=args.trained_frames,
+        model_frames=args.model_frames,
     )
     tuning = checked(Tuning, **{name: getattr(args, name) for name in Tuning.model_fields})
     same = (

@@ -11,7 +11,6 @@ from .folder import ModelFolder, UNetShape
 from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
 
-TRAINED_FRAMES = 16  # of most text-to-video UNets, and of the bundled model, where a job does not say
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -33,6 +32,8 @@ class Memory:
     weights: int
     denoise: int  # on top of the weights
     decode: int
+    offloaded: int  # in host memory: weights that wait there
+    parked: int  # in host memory: skip tensors, if they wait there
 
     @property
     def peak(self) -> int:
@@ -84,18 +85,19 @@ def plan(job: Job, ranks: int) -> Plan:
         clips=cut,
         messages_a_call=count_messages(model.unet_shape) if ranks > 1 else 0,
         memory=estimate_memory(model, job, len(cut[0])),
-        shared_bytes=job.frames * job.height * job.width * 3 * 4,
+        shared_bytes=image_bytes(job),
     )
 
 
 def keys_notice(job: Job) -> str | None:
     """Return a sentence if frames attend to many more, or fewer, frames than a model is trained on; None if they do not."""
-    trained, keys = job.scope.trained_frames or TRAINED_FRAMES, len(keys_of(job, job.frames // 2))
+    trained, keys = job.scope.model_frames, len(keys_of(job, job.frames // 2))
     if job.frames <= trained or FEWEST * trained <= keys <= MOST * trained:
         return None
     return (
         f"a frame attends to {keys} frames; a model that was trained on {trained} wants {math.ceil(FEWEST * trained)} to "
-        f"{math.floor(MOST * trained)}, others in proportion: change local_context or global_frames if things move too slowly"
+        f"{math.floor(MOST * trained)}: change local_context or global_frames if things move too slowly, or say as model_frames "
+        "what it was trained on"
     )
 
 
@@ -113,20 +115,45 @@ def estimate_memory(model: ModelFolder, job: Job, frames: int) -> Memory:
     """
     item = ITEM_BYTES[job.dtype]
     parts = [item * count_parameters(part) for part in (model.unet, model.vae, model.text_encoder)]
-    how = {"apart": job.tuning.branches == "apart", "park": job.tuning.park_skips == "always"}
-    denoise = estimate_denoise(model.unet_shape, model.scale, job, frames, **how) + slices.CPU_BYTES
-    decode = min(frames, DECODED_AT_ONCE) * item * 7 * model.vae_channels * job.height * job.width
-    return Memory(max(parts) if job.offload == "parts" else sum(parts), denoise, decode)
+    apart, park = job.tuning.branches == "apart", job.tuning.park_skips == "always"
+    shape, scale = model.unet_shape, model.scale
+    offloads = job.offload == "parts"
+    return Memory(
+        weights=max(parts) if offloads else sum(parts),
+        denoise=estimate_denoise(shape, scale, job, frames, apart=apart, park=park) + slices.CPU_BYTES,
+        decode=min(frames, DECODED_AT_ONCE) * item * 7 * model.vae_channels * job.height * job.width,
+        offloaded=sum(parts) if offloads else 0,
+        parked=0 if job.tuning.park_skips == "never" else estimate_parked(shape, scale, job, frames, apart=apart),
+    )
+
+
+def image_bytes(job: Job) -> int:
+    """Return the size of the IMAGE that a job makes, in float32; 0 if it does not decode."""
+    return job.frames * job.height * job.width * 3 * 4 if job.decode else 0
 
 
 def estimate_denoise(shape: UNetShape, scale: int, job: Job, frames: int, *, apart: bool, park: bool) -> int:
     """Return the bytes of activations that a clip's UNet call keeps at once, besides those of a slice at work."""
     pixels = (job.height // scale) * (job.width // scale)
-    branches = 2 if job.guidance_scale > 1 and not apart else 1
     numbers = call_numbers(shape, pixels, park=park)
     if job.tuning.reuse_every > 1:  # what the deep layers made is kept, for both branches
         numbers += shape.block_out_channels[:2][-1] * pixels * (2 if apart else 1)
-    return frames * branches * ITEM_BYTES[job.dtype] * numbers
+    return frames * _branches(job, apart=apart) * ITEM_BYTES[job.dtype] * numbers
+
+
+def estimate_parked(shape: UNetShape, scale: int, job: Job, frames: int, *, apart: bool) -> int:
+    """Return the bytes of host memory that the skip tensors of a clip take on a rank while they are parked.
+
+    They wait in pinned blocks, so that a GPU copies without the CPU, and torch rounds each up to a power of two.
+    """
+    pixels = (job.height // scale) * (job.width // scale)
+    sizes = [frames * ITEM_BYTES[job.dtype] * numbers for numbers in skip_numbers(shape, pixels)]
+    return _branches(job, apart=apart) * sum(1 << (size - 1).bit_length() for size in sizes)
+
+
+def _branches(job: Job, *, apart: bool) -> int:
+    """Return how many branches are at work at once: in one call, or in two that take turns."""
+    return 2 if job.guidance_scale > 1 and not apart else 1
 
 
 def call_numbers(shape: UNetShape, pixels: int, *, park: bool) -> int:
@@ -138,15 +165,12 @@ def call_numbers(shape: UNetShape, pixels: int, *, park: bool) -> int:
     """
     channels, depth = shape.block_out_channels, shape.layers_per_block
     sizes = [pixels >> 2 * level for level in range(len(channels))]
-    first = channels[0] * pixels
+    skips = skip_numbers(shape, pixels)
+    waiting = x = first = skips[0]
     most = first + max(first, 8 * shape.attention_head_dim * pixels)  # the first layer over frames
-    waiting, skips, x = first, [first], first
-    for level, (width, size) in enumerate(zip(channels, sizes)):
-        outs = [width * size] * depth + ([width * sizes[level + 1]] if level + 1 < len(channels) else [])
-        for out in outs:  # a skip's first reader is at work, or what follows it: input and output of the same size
-            most = max(most, (0 if park else waiting - x) + max(x + out, 2 * out))
-            waiting, x = waiting + out, out
-            skips.append(out)
+    for out in skips[1:]:  # a skip's first reader is at work, or what follows it: input and output of the same size
+        most = max(most, (0 if park else waiting - x) + max(x + out, 2 * out))
+        waiting, x = waiting + out, out
     most = max(most, (0 if park else waiting - x) + 2 * x)
     for level in reversed(range(len(channels))):
         for _ in range(depth + 1):
@@ -160,6 +184,18 @@ def call_numbers(shape: UNetShape, pixels: int, *, park: bool) -> int:
             most = max(most, (0 if park else waiting) + x + out)
             x = out
     return most
+
+
+def skip_numbers(shape: UNetShape, pixels: int) -> list[int]:
+    """Return how many numbers a frame has in each skip tensor, in the order in which they are made."""
+    channels = shape.block_out_channels
+    sizes = [pixels >> 2 * level for level in range(len(channels))]
+    found = [channels[0] * pixels]
+    for level, width in enumerate(channels):
+        found += [width * sizes[level]] * shape.layers_per_block
+        if level + 1 < len(channels):
+            found.append(width * sizes[level + 1])
+    return found
 
 
 def count_parameters(part: Path) -> int:

@@ -61,6 +61,9 @@ class Scope(Frozen):
     phase_timestep: int = Field(800, ge=0, description="timesteps above it are early; unused with `ramp`")
     ramp: bool = Field(False, description="go from early to late evenly over the schedule instead of at a timestep")
     trained_frames: int | None = Field(None, ge=2, description="scale logits by log(keys) / log(this); None: do not")
+    model_frames: int = Field(
+        16, ge=1, le=MAX_FRAMES, description="of a clip that the model was trained on: a notice measures the scopes by it"
+    )
 
 
 class Noise(Frozen):

@@ -17,6 +17,7 @@ from .snapshot import Snapshot
 
 def meet(start: Start) -> Group:
     """Meet the other ranks, with this rank's threads set."""
+    torch.backends.cudnn.allow_tf32 = False  # else a GPU's convolutions round float32 to 10 bits, differently by the slice
     if start.threads is not None:
         torch.set_num_threads(start.threads)
     me = (start.rank, start.world_size, torch.device(start.device))

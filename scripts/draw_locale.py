@@ -1,6 +1,6 @@
 """Write `locales/en/nodeDefs.json` from the nodes themselves: `python -m scripts.draw_locale http://127.0.0.1:8188`.
 
-The other languages are written by hand; tests/test_comfyui.py tells which of their lines are missing.
+The other languages are written by hand; tests/test_comfyui_nodes.py tells which of their lines are missing.
 """
 
 import argparse

@@ -23,8 +23,19 @@ settings.load_profile("here")
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a GPU that torch can use"))
+        for mark, wanted in (("gpu", 1), ("gpus", 2)):
+            if item.get_closest_marker(mark) and (lack := lacking(wanted)):
+                item.add_marker(pytest.mark.skip(reason=lack))
+
+
+def lacking(gpus: int) -> str | None:
+    """Return why tests on so many GPUs can't run here, or None if they can."""
+    there = torch.cuda.device_count()
+    if there < gpus:
+        return f"needs {gpus} GPU{'s' if gpus > 1 else ''} that torch can use, this machine has {there or 'none'}"
+    if gpus > 1 and not torch.distributed.is_nccl_available():
+        return "needs NCCL, which this torch is built without"
+    return None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -95,6 +95,7 @@ def test_the_plan_is_shown_without_a_rank(server):
     assert "240 frames of 64x64 (30.0 s at 8 fps) on 4 ranks, 60 frames each" in words
     assert "frame 100 attends to 17 frames near it and 15 more over the whole video; 12 of them are on other ranks" in words
     assert "frames 144 to 239: a green ring" in words
+    assert "of skip tensors, if a GPU's memory is short" in words
     file = seen.outputs["picture"]["images"][0]
     with Image.open(server.base / "temp" / file["filename"]) as picture:
         assert picture.size == (1280, 384)

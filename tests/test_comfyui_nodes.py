@@ -1,9 +1,11 @@
 """The nodes' face in a real ComfyUI: every text is there in every language, and no wrong or hostile value gets in."""
 
 import json
+import re
 
 import pytest
 
+from parallel.protocol import Noise, Scope, Tuning
 from scripts.draw_locale import definition
 from tests.hostile import OUTSIDE
 from tests.test_comfyui import NODES, VIDEO_WORKFLOWS, shipped, short
@@ -30,6 +32,34 @@ def test_every_text_of_a_node_is_in_every_language(server, language):
             part: set(expected[part]) for part in ("inputs", "outputs")
         }
         assert all(text["name"] and text["tooltip"] for part in ("inputs", "outputs") for text in told[part].values())
+        for part in ("inputs", "outputs"):
+            for name, text in expected[part].items():
+                assert numbers(told[part][name]["tooltip"]) == numbers(text["tooltip"]), (language, node, name)
+
+
+def numbers(text: str) -> list[str]:
+    return sorted(re.findall(r"\d+(?:\.\d+)?", text))
+
+
+def test_defaults_are_the_jobs_and_are_told_as_they_are(server):
+    def options(node: str) -> dict:
+        info = server.get(f"/object_info/VideoInfinity{node}")[f"VideoInfinity{node}"]["input"]
+        return {name: spec[1] for kind in ("required", "optional") for name, spec in info.get(kind, {}).items()}
+
+    scope, tuning, noise = Scope().model_dump(), Tuning().model_dump(), Noise()
+    for name in ("local_bias", "global_bias"):
+        scope |= dict(zip((f"{name}_early", f"{name}_late"), scope.pop(name)))
+    for node, values in (("DualScopeAttention", scope), ("SpeedMemory", tuning)):
+        shown = {name: spec["default"] for name, spec in options(node).items()}
+        assert shown == {name: 0 if value is None else value for name, value in values.items()}
+    for node in ("ClipParallelSampler", "VideoPlan"):
+        assert (
+            f"left open: {scope['local_context']} frames each side, {scope['global_frames']} global"
+            in (options(node)["scope"]["tooltip"])
+        )
+    sampler = options("ClipParallelSampler")
+    assert (sampler["noise"]["default"], sampler["noise_share"]["default"]) == (noise.kind, noise.share)
+    assert f"the first {noise.window} frames' noise" in sampler["noise"]["tooltip"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ ALLOWED = {
     "comm": {"maths", "errors"},
     "layers": {"maths", "comm"},
     "models": {"maths", "comm", "layers", "errors", "folder", "safety"},
-    "sampler": {"maths", "comm", "layers", "models", "errors", "plan", "protocol", "folder", "snapshot"},
+    "sampler": {"maths", "comm", "layers", "models", "errors", "plan", "protocol", "folder", "snapshot", "frames"},
     "rank": {"comm", "sampler"} | VOCABULARY,
     "worker": {"rank", "faults"} | VOCABULARY,
     "pool": {"cgroup"} | VOCABULARY,

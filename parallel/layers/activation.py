@@ -5,6 +5,8 @@ of both. Through handles they free each tensor as soon as its last reader is thr
 can wait for its second reader in host memory.
 """
 
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ class Activation:
             self.tensor = None
         elif self.park and self.tensor is not None and self.tensor.device == self.device:
             host = torch.empty(self.shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
-            self.tensor = host.copy_(self.tensor, non_blocking=True)
+            self.tensor = host.copy_(self.tensor, non_blocking=True)  # only `rows` reads it, on the same stream
 
     def take(self) -> tuple[torch.Tensor, bool]:
         """Return all of it, and whether nobody else will read it, so that it may be written over."""
@@ -67,3 +69,19 @@ class Joined:
         """The reader is through."""
         for part in self.parts:
             part.done()
+
+
+@dataclass(frozen=True)
+class PinnedMemory:
+    """As a change to a model: when it is undone, the pinned memory that tensors were parked in goes back to the system.
+
+    torch would keep it for the life of the process, of use to nobody else. Old versions of it know no way to give it back.
+    """
+
+    device: torch.device
+
+    def apply(self, stack: ExitStack) -> None:
+        """Leave on the stack what gives it back."""
+        empty = getattr(getattr(torch, "accelerator", None), "empty_host_cache", None)
+        if self.device.type == "cuda" and empty is not None:
+            stack.callback(empty)

@@ -60,7 +60,7 @@ class FrameTransformer(nn.Module):
         sites = [site for block in model.transformer_blocks for site in _sites(block, view, biases)]
         self.sites = nn.ModuleList(sites)
         self.exchanges = [Exchange(view.scope_lane, view.group, view.call) for _ in sites]
-        self.slices = view.slices
+        self.slices, self.heads = view.slices, max(site.attn.heads for site in sites)
         self.reads, self.park = reads, park
 
     def forward(self, hidden_states: Activation, num_frames: int = 1, return_dict: bool = False, **unused) -> tuple[Activation]:
@@ -104,7 +104,7 @@ class FrameTransformer(nn.Module):
     def _slices(self, state_BFPC: torch.Tensor, arrivals: int):
         branches, frames, pixels, width = state_BFPC.shape
         bytes_each = max(FEED_FORWARD * frames, ARRIVAL * (frames + arrivals)) * width * state_BFPC.element_size()
-        return [(b, cut) for b in range(branches) for cut in self.slices.over_pixels(pixels, bytes_each)]
+        return [(b, cut) for b in range(branches) for cut in self.slices.over_pixels(pixels, bytes_each, heads=self.heads)]
 
 
 def _sites(block: nn.Module, view: View, biases: Biases) -> list["Site"]:

@@ -9,6 +9,7 @@ from diffusers.models.resnet import TemporalConvLayer
 from torch import nn
 
 from ..maths import moments
+from ..maths.slices import cut
 from .activation import Activation
 from .exchange import Exchange
 from .view import View
@@ -56,9 +57,9 @@ class NormConv(nn.Module):
         weight_CK = self.conv.weight[..., 0, 0].transpose(1, 2).flatten(1)
         bytes_each = 4 * x_BFCP[0, :, :, :1].numel() * x_BFCP.element_size()
         for x_FCP, edges_ECP, out_FCP, total in zip(x_BFCP, edges_BECP, out_BFCP, moments.merge(parts)):
-            for cut in self.slices.over_pixels(x_BFCP.shape[3], bytes_each):
-                wide_FCP = self.halo.widen(x_FCP[..., cut], edges_ECP[..., cut])
-                out_FCP[..., cut] = self._convolve(wide_FCP, weight_CK, total)
+            for some in self.slices.over_pixels(x_BFCP.shape[3], bytes_each):
+                wide_FCP = self.halo.widen(x_FCP[..., some], edges_ECP[..., some])
+                out_FCP[..., some] = self._convolve(wide_FCP, weight_CK, total)
         return out_BFCP
 
     def _convolve(self, wide_FCP: torch.Tensor, weight_CK: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
@@ -70,6 +71,11 @@ class NormConv(nn.Module):
         frames = len(wide_FCP) - taps + 1
         # Neighbouring frames lie one after another, so the windows of a convolution are there without a copy.
         windows_FKP = wide_FCP.as_strided((frames, taps * channels, pixels), (channels * pixels, pixels, 1))
+        parts = [self._multiply(windows_FKP[some], weight_CK) for some in cut(frames)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _multiply(self, windows_FKP: torch.Tensor, weight_CK: torch.Tensor) -> torch.Tensor:
+        frames, _, pixels = windows_FKP.shape
         weight_FCK = weight_CK.expand(frames, -1, -1)
         if self.conv.bias is None:
             return torch.bmm(weight_FCK, windows_FKP)

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
 
@@ -27,14 +26,6 @@ class Swap:
     def apply(self, stack: ExitStack) -> None:
         stack.callback(setattr, self.owner, self.name, getattr(self.owner, self.name))
         setattr(self.owner, self.name, self.new)
-
-
-@dataclass(frozen=True)
-class FallBack:
-    """What torch.compile can't compile runs uncompiled."""
-
-    def apply(self, stack: ExitStack) -> None:
-        stack.enter_context(torch._dynamo.config.patch(suppress_errors=True))
 
 
 @contextmanager

@@ -15,16 +15,25 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from ..folder import UNetShape
+from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
+from ..layers.compiled import Compiler
 from ..layers.conv import CONVS, FrameConvs
 from ..layers.exchange import Call
 from ..layers.frames import OverFrames
-from ..layers.patch import Change, FallBack, Swap
+from ..layers.patch import Change, Swap
 from ..layers.reuse import Deep, DeepDown, DeepLast
 from ..layers.view import View
 from . import weights
 
 FPS = "fps_embedding."
+# Layers that never look across frames, and which of their arguments, beside the first, have a row a frame.
+OVER_FRAMES: dict[type[nn.Module], tuple[str, ...]] = {
+    ResnetBlock2D: ("temb",),
+    Transformer2DModel: ("encoder_hidden_states",),
+    Downsample2D: (),
+    Upsample2D: (),
+}
 
 
 def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DConditionModel:
@@ -44,22 +53,25 @@ def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DCondition
 
 
 def frame_changes(
-    unet: UNet3DConditionModel, view: View, biases: Biases, *, park: bool = False, compiled: bool = False
+    unet: UNet3DConditionModel, view: View, biases: Biases, *, park: bool = False, compiler: Compiler | None = None
 ) -> list[Change]:
     """Return what makes every layer work on a clip, in slices: exact over a cut time axis where it mixes frames.
 
-    With `park` skip tensors wait in host memory; with `compiled` spatial layers go through torch.compile, and one that it
-    can't compile runs as it is, with torch's own warning. Raises ValueError on an unknown UNet.
+    With `park` skip tensors wait in host memory; with a compiler spatial layers are compiled. Raises ValueError on an unknown
+    UNet.
     """
     skips = _skips(unet)
 
     def fate(module: nn.Module) -> dict[str, Any]:
         return {"reads": 2, "park": park} if module in skips else {"reads": 1}
 
-    changes: list[Change] = [FallBack()] if compiled else []
-    for owner, name, module in _children(unet, (ResnetBlock2D, Transformer2DModel, Downsample2D, Upsample2D)):
-        runs: Any = torch.compile(module) if compiled else module
-        changes.append(Swap(owner, name, OverFrames(runs, view.slices, **fate(module))))
+    changes: list[Change] = [PinnedMemory(view.group.device)] if park else []
+    changes += [] if compiler is None else [compiler]
+    for kind, rows in OVER_FRAMES.items():
+        for owner, name, module in _children(unet, (kind,)):
+            heads = getattr(module, "num_attention_heads", 1)
+            over_frames = OverFrames(module, view.slices, rows=rows, heads=heads, compiler=compiler, **fate(module))
+            changes.append(Swap(owner, name, over_frames))
     counts: Counter[str] = Counter()
     for owner, name, module in _children(unet, (TemporalConvLayer,)):
         counts["convolution"] += len(CONVS)

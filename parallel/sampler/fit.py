@@ -3,14 +3,16 @@
 What was set by hand stands. None of it changes the video. Ranks may slice differently, but they make the same UNet calls.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from ..comm.agree import agree
 from ..comm.group import Group
+from ..frames import free_bytes as free_host_bytes
 from ..maths.slices import Slices, fitting
-from ..plan import estimate_denoise
+from ..plan import estimate_denoise, estimate_parked, image_bytes
 from ..protocol import Job
 from .load import Model
 
@@ -26,15 +28,18 @@ class Fit:
     park: bool
 
 
-def fit(model: Model, job: Job, frames: int, group: Group) -> Fit:
-    """Return how a clip of `frames` frames fits this rank's device. Collective, and the same on all ranks but for slices."""
+def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[str], None]) -> Fit:
+    """Return how a clip of `frames` frames fits this rank's device. Collective, and the same on all ranks but for slices.
+
+    Skips are only parked where the host's memory has room for those of all ranks; if it has not, `notify` hears it.
+    """
     tuning, free = job.tuning, free_bytes(group.device)
     budget = fitting(free)
+    shape, scale = model.folder.unet_shape, model.folder.scale
 
     def too_big(*, apart: bool, park: bool) -> bool:
         if free is None:
             return False
-        shape, scale = model.folder.unet_shape, model.folder.scale
         return estimate_denoise(shape, scale, job, frames, apart=apart, park=park) + budget > HEADROOM * free
 
     apart = job.guidance_scale > 1 and tuning.branches != "together"
@@ -43,7 +48,20 @@ def fit(model: Model, job: Job, frames: int, group: Group) -> Fit:
     park = tuning.park_skips == "always"
     if tuning.park_skips == "auto":
         park = agree(too_big(apart=apart, park=False), group)
+    if park:
+        parked = group.size * estimate_parked(shape, scale, job, frames, apart=apart)
+        room = max(0, free_host_bytes() - image_bytes(job))  # its block is reserved, but not yet filled
+        tight = agree(parked > HEADROOM * room, group)
+        if tight:
+            notify(_no_room(parked, room, parks=tuning.park_skips == "always"))
+        park = not tight or tuning.park_skips == "always"
     return Fit(Slices(budget, tuning.frames_at_once, tuning.pixels_at_once), apart, park)
+
+
+def _no_room(parked: int, room: int, *, parks: bool) -> str:
+    sizes = f"{parked / 2**30:.1f} GiB of host memory for skip tensors that wait there, {room / 2**30:.1f} GiB are free"
+    outcome = "they are parked all the same" if parks else "they stay on the devices, whose memory may not do"
+    return f"park_skips: wanted {sizes}, so that {outcome}: free host memory, or ask for fewer or smaller frames"
 
 
 def free_bytes(device: torch.device) -> int | None:

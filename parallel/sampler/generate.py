@@ -17,6 +17,7 @@ from ..comm.group import Group
 from ..comm.turns import Turns
 from ..errors import Stopped
 from ..layers.attention import Biases
+from ..layers.compiled import Compiler
 from ..layers.heard import Heard
 from ..layers.patch import patched
 from ..layers.view import View
@@ -87,7 +88,9 @@ def generate(
 
     report("denoise", blocks.resume, len(schedule))
     latents = start
-    run = sample(model, job, start, heard, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume)
+    run = sample(
+        model, job, start, heard, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume, notify=notify
+    )
     with at_work(model.unet), closing(run):
         for step, latents in enumerate(run, start=blocks.resume + 1):
             blocks.latents_CTHW[:, clip] = latents[0].cpu()  # after each step, so that the host can show the video grow
@@ -192,15 +195,17 @@ def sample(
     scheduler: SchedulerMixin,
     schedule: torch.Tensor,
     begin: int = 0,
+    notify: Notify = logger.warning,
 ) -> Generator[torch.Tensor, None, None]:
     """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are."""
     if len(schedule) == begin:
         yield latents
         return
-    fitted = fit(model, job, len(view.clip), view.group)
+    fitted = fit(model, job, len(view.clip), view.group, notify=notify)
     view = replace(view, slices=fitted.slices)
     biases = Biases(view, job.scope.trained_frames)
-    changes = unet3d.frame_changes(model.unet, view, biases, park=fitted.park, compiled=compiles(job.tuning, view.group))
+    compiler = Compiler() if compiles(job.tuning, view.group, notify) else None
+    changes = unet3d.frame_changes(model.unet, view, biases, park=fitted.park, compiler=compiler)
     changes += unet3d.fps_changes(model.unet, job.fps)
     if job.tuning.reuse_every > 1:
         changes += unet3d.reuse_changes(model.unet, view.call)
@@ -210,16 +215,20 @@ def sample(
     if len(calls) > 1 and not fitted.apart:
         view.call.turns = Turns(view.group.device)
     with patched(changes):
+        steps = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
         try:
-            yield from denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
+            yield next(steps)
+            if compiler is not None:  # the first step runs all layers
+                notify(compiler.account())
+            yield from steps
         except GeneratorExit:  # a stop, of all ranks after the same step; after a fault nobody may wait for anybody
             view.call.drain()
             raise
     view.call.drain()
 
 
-def compiles(tuning: Tuning, group: Group) -> bool:
+def compiles(tuning: Tuning, group: Group, notify: Notify) -> bool:
     """Return whether spatial layers are to be compiled; say so if that was asked for in vain."""
     if tuning.compile and group.device.type == "cpu":
-        logger.warning("compile: rank %d is on a CPU and runs without; it is for GPUs", group.rank)
+        notify("compile: the ranks are on CPUs and run without; it is for GPUs")
     return tuning.compile and group.device.type != "cpu"
