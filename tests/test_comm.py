@@ -18,7 +18,7 @@ def test_fetch_brings_the_wanted_frames_and_everybodys_note(ranks, size, dtype):
         assert torch.equal(notes, (torch.arange(size) + 0.1).view(-1, 1, 1).expand(-1, 2, 3))
 
 
-def test_all_ranks_do_what_rank_0_read(ranks):
+def test_all_ranks_do_what_one_was_asked_for(ranks):
     assert ranks("agree", 3, flags=[True, False, False]) == [True] * 3
     assert ranks("agree", 3, flags=[False, False, True]) == [True] * 3
     assert ranks("agree", 3, flags=[False] * 3) == [False] * 3

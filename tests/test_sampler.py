@@ -142,8 +142,11 @@ def test_the_model_is_whole_again_after_a_job_and_after_a_stop(tiny):
     before = {name: type(module) for name, module in model.unet.named_modules()}
     processors = {name: type(p) for name, p in model.unet.attn_processors.items()}
     blocks = Blocks(torch.zeros(4, 4, 8, 8))
+    said = []
     with pytest.raises(Stopped, match="stopped between two steps"):
-        generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: True)
+        generate(
+            model, job, blocks, ALONE, report=lambda *step: said.append(step), stopping=lambda: said[-1][:2] == ("denoise", 1)
+        )
     generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
     assert {name: type(module) for name, module in model.unet.named_modules()} == before
     assert {name: type(p) for name, p in model.unet.attn_processors.items()} == processors
@@ -280,7 +283,7 @@ def test_a_run_that_goes_on_from_a_snapshot_makes_the_same_video(tiny, tmp_path,
     assert whole.snapshot.whole() == 7
     seen.clear()
     with pytest.raises(Stopped):
-        generate(model, job, first, ALONE, **quiet, stopping=lambda: seen[-1] == 4)
+        generate(model, job, first, ALONE, **quiet, stopping=lambda: seen[-1:] == [4])
     step, planes = first.snapshot.copy()
     assert step == 4
     kept.put(step, planes)

@@ -15,6 +15,7 @@ from ..protocol import Job
 from .load import Model
 
 HEADROOM = 0.9  # of what is free: allocators round up
+AT = "before the first step"
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ def fit(model: Model, job: Job, frames: int, group: Group) -> Fit:
 
     apart = job.guidance_scale > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
-        apart = agree(apart and too_big(apart=False, park=tuning.park_skips == "always"), group)
+        (apart,) = agree(apart and too_big(apart=False, park=tuning.park_skips == "always"), group=group, at=AT)
     park = tuning.park_skips == "always"
     if tuning.park_skips == "auto":
-        park = agree(too_big(apart=apart, park=False), group)
+        (park,) = agree(too_big(apart=apart, park=False), group=group, at=AT)
     return Fit(Slices(budget, tuning.frames_at_once, tuning.pixels_at_once), apart, park)
 
 
