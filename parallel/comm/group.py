@@ -93,13 +93,15 @@ def warm_up(rank: int, size: int, device: torch.device) -> None:
     counts = [WARM_UP_NUMBERS * (peer != rank) for peer in range(size)]
     outbox = torch.full((sum(counts),), float(rank), device=device)
     inbox = torch.full_like(outbox, -1.0)
-    work = dist.all_to_all_single(inbox, outbox, counts, counts, async_op=True)
-    work.wait(WARM_UP)
+    word = torch.ones(1, device=device)
+    for work in (
+        dist.all_to_all_single(inbox, outbox, counts, counts, async_op=True),
+        dist.all_reduce(word, async_op=True),
+    ):
+        work.wait(WARM_UP)
     for peer, came in zip(others, inbox.split(WARM_UP_NUMBERS), strict=True):
         if not bool((came == peer).all()):  # it waits for the device, too: NCCL only queues a collective
             raise RuntimeError(f"what rank {peer} sent came to rank {rank} as something else")
-    word = torch.ones(1, device=device)
-    dist.all_reduce(word, async_op=True).wait(WARM_UP)
     if word.item() != size:
         raise RuntimeError(f"{size} ranks add up to {word.item():g} on rank {rank}")
 
