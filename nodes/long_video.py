@@ -2,11 +2,17 @@
 
 from comfy_api.latest import io
 
+from ..parallel.errors import Overflowed
 from . import host
 from .model import SAME, LoadVideoModel
 from .sockets import CATEGORY, ModelChoice, RanksChoice, TimelineText
 from .timeline import EXAMPLE
 from .widgets import build_job, seed_input, size_inputs
+
+OWN_DTYPE = (
+    "Long Video chooses the dtype by itself: Load Video Model has it as a widget, and with Clip-Parallel Sampler and "
+    "Clip-Parallel Decode latents that are finished stay"
+)
 
 
 class LongVideo(io.ComfyNode):
@@ -47,7 +53,10 @@ class LongVideo(io.ComfyNode):
         cfg = 3.0 if model == host.BUNDLED else 9.0
         choice = ModelChoice(model=host.model_folders()[model], dtype=host.fitting_dtype())
         job = build_job(choice, TimelineText(text=as_timeline(prompt), fade=4), None, fps=8.0, steps=20, cfg=cfg, **widgets)
-        video = host.run(job, RanksChoice())
+        try:
+            video = host.run(job, RanksChoice())
+        except Overflowed as error:
+            raise Overflowed(f"{error}. {OWN_DTYPE}", rank=None) from error
         return io.NodeOutput(video.frames, {"samples": video.latents})
 
 

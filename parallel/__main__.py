@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from itertools import count
 from pathlib import Path
 
 import av
@@ -119,6 +120,18 @@ def print_notice(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
+def keep_latents(latents: torch.Tensor, args: argparse.Namespace) -> str:
+    """Write the latents of a run that failed after its last step, and return what to say of them."""
+    beside = (Path(f"{args.output}.latents{number or ''}.safetensors") for number in count())
+    file = Path(args.latents) if args.latents else next(file for file in beside if not file.exists())
+    try:
+        with whole(file) as part:
+            save_file({"latents": latents.contiguous()}, part)
+    except (OSError, SafetensorError) as error:
+        return f"all steps were done, but their latents could not be written to {file} ({error})"
+    return f"all steps were done, and their latents are in {file}: with the same model and size --init {file} --steps 0 decodes them"
+
+
 def build_report(video: Video, write_seconds: float) -> dict:
     """Return what a video cost: seconds by phase (of the slowest rank), and each rank's communication and peak memory."""
     phases = ("load", "encode", "denoise", "decode")
@@ -147,6 +160,8 @@ def main() -> int:
         return 2
     except RankFailed as error:
         print(f"error: {error}", file=sys.stderr)
+        if error.latents is not None:
+            print_notice(keep_latents(error.latents, args))
         return 1
     except (OSError, av.FFmpegError, SafetensorError) as error:
         print(f"error: the video was made but could not be written ({error}): is the disk full?", file=sys.stderr)

@@ -21,8 +21,11 @@ from safetensors.torch import load_file
 from parallel import __main__ as cli
 from parallel import movies, snapshot_file
 from parallel.maths import noise
+from parallel.protocol import Scope
 from scripts.contact_sheet import BORDER
 from tests.conftest import ends
+from tests.test_pool import job
+from tests.test_sampler import louder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -198,6 +201,25 @@ def test_a_disk_that_is_full_at_the_end_is_one_clear_error(tiny, tmp_path, monke
     said = "the video was made but could not be written ([Errno 28] No space left on device): is the disk full?"
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {said}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_outlive_a_decode_that_overflows(tiny, tmp_path, pools, monkeypatch, capsys):
+    loud = louder(tiny, tmp_path / "loud", "vae", "decoder.conv_out.weight")
+    (tmp_path / "v.webp.latents.safetensors").write_bytes(b"somebody's")
+    more = ["--prompt", "a cat", "--dtype", "float16", "--output", tmp_path / "v.webp", "--devices", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["parallel", *command(loud, *more)[3:]])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert cli.main() == 1
+    kept = tmp_path / "v.webp.latents1.safetensors"
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "error: the numbers overflowed in float16 while the VAE decoded: use dtype bfloat16 or float32",
+        f"note: all steps were done, and their latents are in {kept}: with the same model and size --init {kept} --steps 0 "
+        "decodes them",
+    ]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["loud", "v.webp.latents.safetensors", kept.name]
+    settings = {"frames": 7, "num_inference_steps": 2, "dtype": "float16", "decode": False, "scope": Scope()}
+    expected = pools(1).run(job(tiny, **settings)).latents
+    assert torch.allclose(load_file(kept)["latents"], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
