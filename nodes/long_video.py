@@ -3,11 +3,17 @@
 from comfy_api.latest import io
 
 from ..parallel import timeline
+from ..parallel.errors import Overflowed
 from . import host
 from .model import SAME, LoadVideoModel
 from .sockets import CATEGORY, ModelChoice, RanksChoice, TimelineText
 from .timeline import PROMPT
 from .widgets import build_job, seed_input, size_inputs
+
+OWN_DTYPE = (
+    "Long Video chooses the dtype by itself: Load Video Model has it as a widget, and with Clip-Parallel Sampler and "
+    "Clip-Parallel Decode latents that are finished stay"
+)
 
 
 class LongVideo(io.ComfyNode):
@@ -51,5 +57,8 @@ class LongVideo(io.ComfyNode):
         job = build_job(
             choice, TimelineText(text=timeline.as_timeline(prompt), fade=4), None, fps=8.0, steps=20, cfg=cfg, **widgets
         )
-        video = host.run(job, RanksChoice())
+        try:
+            video = host.run(job, RanksChoice())
+        except Overflowed as error:
+            raise Overflowed(f"{error}. {OWN_DTYPE}", rank=None) from error
         return io.NodeOutput(video.frames, {"samples": video.latents})

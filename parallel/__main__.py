@@ -93,6 +93,10 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[
             video = pool.run(
                 job, init=init, stored=stored, keeper=keeper, on_step=bar, on_notice=notice, should_stop=should_stop
             )
+        except RankFailed as failed:
+            if failed.latents is not None:
+                notice(f"all steps were done: {keep_latents(args, failed.latents, model.scaling_factor)}")
+            raise
         finally:
             bar.close()
     failed = write_all(args, job, video, model.scaling_factor)
@@ -120,7 +124,10 @@ def write_all(args: argparse.Namespace, job: Job, video: Video, scaling_factor: 
         failed += try_to_write(args.report, lambda: write_report(Path(args.report), report))
     if no_video:
         kept = Path(args.latents) if args.latents and not no_latents else None
-        return [*failed, how_to_go_on(args, kept, video, scaling_factor)]
+        file = args.snapshot or args.resume
+        if file is not None:
+            return [*failed, f"--resume {file} decodes and writes it again"]
+        return [*failed, how_to_decode(kept or rescue_latents(args, video.latents, scaling_factor))]
     say(f"{job.frames} frames of {job.width}x{job.height} in {output}")
     return failed
 
@@ -135,13 +142,21 @@ def try_to_write(file: str, write: Callable[[], None]) -> list[str]:
     return []
 
 
-def how_to_go_on(args: argparse.Namespace, kept: Path | None, video: Video, scaling_factor: float) -> str:
-    """Return how to get a video that could not be written without making it again; keep its latents if nothing else does."""
-    if file := args.snapshot or args.resume:
-        return f"--resume {file} decodes and writes it again"
-    if kept is None:
-        folders = [Path(args.output).absolute().parent, Path(tempfile.gettempdir())]
-        kept = latents_file.rescue(folders, video.latents, scaling_factor)
+def keep_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor: float) -> str:
+    """Write what is done of a video that has no frames, where it was asked for or else where there is room; say where it is."""
+    if args.latents and not try_to_write(args.latents, lambda: latents_file.save(Path(args.latents), latents, scaling_factor)):
+        return how_to_decode(Path(args.latents))
+    return how_to_decode(rescue_latents(args, latents, scaling_factor))
+
+
+def rescue_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor: float) -> Path | None:
+    """Return the new file that latents were written to, beside the output or among temporary files; None if there is no room."""
+    folders = [Path(args.output).absolute().parent, Path(tempfile.gettempdir())]
+    return latents_file.rescue(folders, latents, scaling_factor)
+
+
+def how_to_decode(kept: Path | None) -> str:
+    """Return how to get a video from the latents that were kept of it."""
     if kept is None:
         return "its latents found no room either: nothing is kept"
     return f"its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and writes them again"

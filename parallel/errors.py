@@ -3,10 +3,17 @@
 VideoInfinityError
 |-- JobRefused       wrong input, found before any rank works; also a ValueError
 |-- Stopped          the caller asked to stop, and all ranks did
-|-- RankFailed       a rank failed; carries the rank and its traceback
-|   `-- RankLost     it is gone, stuck, or its device is: the others can go on without it
-`-- PeerLost         on a rank: another one is out of reach; a consequence, never the cause
+|-- RankFailed       a rank failed; carries the rank, its traceback, and the latents if they were finished
+|   |-- RankLost     it is gone, stuck, or its device is: the others can go on without it
+|   `-- Overflowed   the job's numbers did not fit its type; no rank's fault
+|-- PeerLost         on a rank: another one is out of reach; a consequence, never the cause
+`-- OutOfStep        on all ranks: they did not make the same exchanges; ours to mend
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 class VideoInfinityError(Exception):
@@ -24,8 +31,11 @@ class Stopped(VideoInfinityError):
 class RankFailed(VideoInfinityError):
     """A rank failed. `rank` is the one that failed first, None if nobody knows; `traceback` is its own, as text.
 
-    `reason` is what ended it, without its name, if that may well end any other, too.
+    `reason` is what ended it, without its name, if that may well end any other, too. `latents` (1, C, T, h, w) are there if all
+    steps were done: they took the time, and can be decoded again.
     """
+
+    latents: "torch.Tensor | None" = None
 
     def __init__(self, message: str, *, rank: int | None, traceback: str = "", reason: str = ""):
         super().__init__(message)
@@ -38,5 +48,13 @@ class RankLost(RankFailed):
     """A rank is gone or stuck, or its device is. What it did not finish, others can."""
 
 
+class Overflowed(RankFailed):
+    """Numbers of the job were not finite in the type that it ran in. The message says where, and which type would do."""
+
+
 class PeerLost(VideoInfinityError):
     """A collective broke because another rank is gone."""
+
+
+class OutOfStep(VideoInfinityError):
+    """The ranks did not make the same number of exchanges: what one of them got may have been meant for another layer."""

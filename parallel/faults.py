@@ -5,7 +5,7 @@ By class names and texts, without torch: its import may be what failed.
 
 import re
 
-from .errors import JobRefused, PeerLost
+from .errors import JobRefused, OutOfStep, Overflowed, PeerLost
 from .protocol import Fault
 
 LESS_MEMORY = (
@@ -17,10 +17,17 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def explain(error: BaseException) -> tuple[Fault, str]:
-    """Return the kind of a fault and what to say of the rank that it befell: "ran out of memory ...: use ..."."""
+    """Return the kind of a fault and what to say of the rank that it befell: "ran out of memory ...: use ...".
+
+    What is no rank's own fault, `overflow` and `job`, is a whole sentence.
+    """
     kinds, said = {kind.__name__ for kind in type(error).__mro__}, _one_line(str(error))
     if isinstance(error, PeerLost):
         return "peer", f"could not go on: {said}"
+    if isinstance(error, Overflowed):
+        return "overflow", said
+    if isinstance(error, OutOfStep):
+        return "job", f"{said}: this is a fault of the pack: report it, with the log"
     if isinstance(error, JobRefused):
         return "crash", f"refused its job: {said}"
     if kinds & {"OutOfMemoryError", "MemoryError"} or any(words in said for words in _NO_MEMORY):

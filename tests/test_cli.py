@@ -21,8 +21,11 @@ from safetensors.torch import load_file
 from parallel import __main__ as cli
 from parallel import inits, movies, snapshot_file
 from parallel.maths import noise
+from parallel.protocol import Scope
 from scripts.contact_sheet import BORDER
 from tests.conftest import ends
+from tests.test_pool import job
+from tests.test_sampler import louder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -198,6 +201,26 @@ def test_a_disk_that_is_full_at_the_end_is_one_clear_error(tiny, tmp_path, monke
     said = "the video was made but could not be written ([Errno 28] No space left on device): is the disk full?"
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {said}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_outlive_a_decode_that_overflows(tiny, tmp_path, pools, monkeypatch, capsys):
+    loud = louder(tiny, tmp_path / "loud", "vae", "decoder.conv_out.weight")
+    more = ["--prompt", "a cat", "--dtype", "float16", "--output", tmp_path / "v.webp", "--devices", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["parallel", *command(loud, *more)[3:]])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert cli.main() == 1
+    note, error = capsys.readouterr().err.splitlines()[-2:]
+    (kept,) = tmp_path.glob("*.latent")
+    assert error == "error: the numbers overflowed in float16 while the VAE decoded: use dtype bfloat16 or float32"
+    assert note == (
+        f"note: all steps were done: its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and "
+        "writes them again"
+    )
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["loud", kept.name])
+    settings = {"frames": 7, "num_inference_steps": 2, "dtype": "float16", "decode": False, "scope": Scope()}
+    expected = pools(1).run(job(tiny, **settings)).latents
+    factor = folder.inspect(str(loud)).scaling_factor
+    assert torch.allclose(load_file(kept)["latent_tensor"] * factor, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])

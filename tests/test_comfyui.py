@@ -86,9 +86,7 @@ def test_a_shipped_workflow_runs_to_its_end(server, workflow):
 
 
 def test_the_plan_is_shown_without_a_rank(server):
-    ranks = server.ranks()
-    server.post("/free", {"unload_models": True, "free_memory": True})
-    assert all(ends(pid, 30) for pid in ranks), "ComfyUI frees between two prompts, and not at once"
+    server.free()
     seen = server.run(shipped("plan_only"))
     assert seen.end == "execution_success", seen.detail
     (words,) = seen.outputs["words"]["text"]
@@ -215,10 +213,8 @@ def test_what_did_not_change_is_not_made_again(server):
 
 def test_comfyuis_memory_manager_ends_the_ranks(server):
     server.run(short("prompt_timeline", seed=40))
-    ranks = server.ranks()
-    assert len(ranks) == 2
-    server.post("/free", {"unload_models": True, "free_memory": True})
-    assert all(ends(pid, 30) for pid in ranks)
+    assert len(server.ranks()) == 2
+    server.free()
     assert server.run(short("prompt_timeline", seed=41)).end == "execution_success"
 
 

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 
 from parallel.comm.group import open_group
-from parallel.errors import JobRefused, PeerLost
+from parallel.errors import JobRefused, OutOfStep, Overflowed, PeerLost
 from parallel.faults import explain
 from parallel.pool import Pool
 from tests.test_pool import job
@@ -34,6 +34,8 @@ class AcceleratorError(RuntimeError):
         (ImportError("No module named 'x'"), "crash", "could not import a package (No module named 'x'): install what"),
         (JobRefused("no"), "crash", "refused its job: no"),
         (PeerLost("gone"), "peer", "could not go on: gone"),
+        (Overflowed("the numbers overflowed", rank=None), "overflow", "the numbers overflowed"),
+        (OutOfStep("too many at step 2"), "job", "too many at step 2: this is a fault of the pack: report it, with the log"),
         (ValueError("a\nb"), "crash", "failed: ValueError: a b: its traceback is in the log; if it comes again, report it"),
     ],
 )
@@ -52,6 +54,18 @@ def test_ranks_that_can_not_meet_over_nccl_say_so_with_its_own_words(monkeypatch
         open_group(0, 2, torch.device("cpu"), host="127.0.0.1", port=store.port, name="none")
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def test_ranks_that_can_add_up_but_not_exchange_do_not_meet(monkeypatch):
+    """torch's own backend without peers: its collectives end at once, and bring nothing."""
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    monkeypatch.setattr(dist, "get_default_backend_for_device", lambda device: "fake")
+    monkeypatch.setattr(dist, "TCPStore", lambda *_, **__: fake.FakeStore())
+    with pytest.raises(
+        PeerLost, match=r"^the ranks could not meet over fake \(what rank 1 sent came to rank 0 as something else\)"
+    ):
+        open_group(0, 2, torch.device("cpu"), host="127.0.0.1", port=1, name="none")
+    dist.destroy_process_group()
 
 
 def test_two_pools_on_one_machine_do_not_meet(tiny, pools):

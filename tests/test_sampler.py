@@ -8,17 +8,18 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, TextToVideoSDPipeline, UNet3DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parallel import folder
 from parallel.comm.group import Group
-from parallel.errors import Stopped
+from parallel.errors import Overflowed, Stopped
 from parallel.layers.attention import Biases
 from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
 from parallel.protocol import Job, Prompt, Scope, Tuning, checked
-from parallel.sampler import load
+from parallel.sampler import interrupt, load
+from parallel.sampler.denoise import denoise
 from parallel.sampler.generate import Blocks, generate
 from parallel.snapshot import Snapshot, shapes
 from tests import builders
@@ -103,6 +104,68 @@ def test_half_precision_stays_near_single(tiny):
     assert (half - exact).abs().mean() < 0.1 * exact.std()
 
 
+def louder(model_folder, copy, part, weight):
+    """Return a copy of a model whose numbers are too large for half precision from one layer on."""
+    model = shutil.copytree(model_folder, copy)
+    (file,) = (model / part).glob("*.safetensors")
+    weights = load_file(file)
+    (name,) = (name for name in weights if name.endswith(weight))  # some versions have a prefix
+    save_file({**weights, name: weights[name] * 1e6}, file, metadata={"format": "pt"})
+    return model
+
+
+@pytest.mark.parametrize(
+    "part, weight, place",
+    [
+        ("text_encoder", "final_layer_norm.weight", "while the text encoder read the prompts"),
+        ("vae", "encoder.conv_out.weight", "while the VAE encoded the init"),
+        ("unet", "conv_out.weight", "at step 1 of 2"),
+        ("vae", "decoder.conv_out.weight", "while the VAE decoded"),
+    ],
+)
+def test_an_overflow_is_named_with_the_type_that_would_do(tiny, tmp_path, part, weight, place):
+    loud = louder(tiny, tmp_path / "loud", part, weight)
+    settings = {"num_inference_steps": 4, "denoise": 0.5, "init": torch.rand(6, 16, 16, 3)}
+    with pytest.raises(Overflowed) as overflowed:
+        run(loud, dtype="float16", **settings)
+    assert str(overflowed.value) == f"the numbers overflowed in float16 {place}: use dtype bfloat16 or float32"
+    latents, frames = run(loud, dtype="bfloat16", **settings)
+    assert torch.isfinite(latents).all() and torch.isfinite(frames).all()
+
+
+@pytest.mark.parametrize("dtype, said", [("bfloat16", "use dtype float32, and if"), ("float32", "and not for want of a wider")])
+def test_a_step_that_is_not_finite_is_neither_shown_nor_kept(tiny, monkeypatch, dtype, said):
+    def broken(*arguments, **options):
+        for step, latents in enumerate(denoise(*arguments, **options), start=1):
+            yield latents if step < 3 else latents.where(latents < latents.max(), torch.nan)
+
+    monkeypatch.setattr("parallel.sampler.generate.denoise", broken)
+    job = checked(Job, model=str(tiny), prompts=(Prompt(frame=0, text="a"),), frames=4, height=16, width=16, dtype=dtype)
+    planes, marks = shapes((4, 4, 8, 8), 0)
+    kept = Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))
+    blocks = Blocks(torch.zeros(4, 4, 8, 8), snapshot=kept)
+    model = load.load(folder.check(job, 1), getattr(torch, dtype))
+    with pytest.raises(Overflowed, match=rf"^the numbers are not finite .*at step 3 of 20.*{said}"):
+        generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
+    assert kept.whole() == 2 and torch.equal(kept.read(2, range(4))[0][0], blocks.latents_CTHW)
+    assert torch.isfinite(kept.planes).all()
+
+
+@pytest.mark.parametrize("phase", ["encode", "decode"])
+def test_a_stop_is_heard_in_the_middle_of_the_vae(tiny, monkeypatch, phase):
+    """All six frames are decoded at once, and one picture is encoded at once: no step ends before the stop."""
+    monkeypatch.setattr(interrupt, "ASK_SECONDS", -1)
+    settings = {"prompts": (Prompt(frame=0, text="a"),), "frames": 6, "height": 16, "width": 16, "num_inference_steps": 2}
+    job = checked(Job, model=str(tiny), denoise=0.5, **settings)
+    model, said = load.load(folder.check(job, 1), torch.float32), []
+    blocks = Blocks(torch.zeros(4, 6, 8, 8), torch.zeros(6, 16, 16, 3), init=torch.rand(6, 16, 16, 3))
+    with pytest.raises(Stopped):
+        stopping = lambda: said[-1][0] == phase  # noqa: E731
+        generate(model, job, blocks, ALONE, report=lambda *step: said.append(step), stopping=stopping)
+    assert said[-1] == (phase, 0, 1 if phase == "encode" else 6) and not blocks.frames_THWC.any()
+    assert not any(layer._forward_pre_hooks for layer in model.vae.modules())
+
+
 def test_a_weak_denoise_keeps_the_init_and_a_strong_one_does_not(tiny):
     init = torch.randn(4, 6, 8, 8)
     near, _ = run(tiny, init=init, denoise=0.1, num_inference_steps=20, guidance_scale=1.0, decode=False)
@@ -142,8 +205,11 @@ def test_the_model_is_whole_again_after_a_job_and_after_a_stop(tiny):
     before = {name: type(module) for name, module in model.unet.named_modules()}
     processors = {name: type(p) for name, p in model.unet.attn_processors.items()}
     blocks = Blocks(torch.zeros(4, 4, 8, 8))
+    said = []
     with pytest.raises(Stopped, match="stopped between two steps"):
-        generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: True)
+        generate(
+            model, job, blocks, ALONE, report=lambda *step: said.append(step), stopping=lambda: said[-1][:2] == ("denoise", 1)
+        )
     generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
     assert {name: type(module) for name, module in model.unet.named_modules()} == before
     assert {name: type(p) for name, p in model.unet.attn_processors.items()} == processors
@@ -280,7 +346,7 @@ def test_a_run_that_goes_on_from_a_snapshot_makes_the_same_video(tiny, tmp_path,
     assert whole.snapshot.whole() == 7
     seen.clear()
     with pytest.raises(Stopped):
-        generate(model, job, first, ALONE, **quiet, stopping=lambda: seen[-1] == 4)
+        generate(model, job, first, ALONE, **quiet, stopping=lambda: seen[-1:] == [4])
     step, planes = first.snapshot.copy()
     assert step == 4
     kept.put(step, planes)

@@ -1,16 +1,20 @@
 """Faults on real ranks: a lost one costs a step, never the video; one that fails is one clear error."""
 
+import multiprocessing
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from parallel.errors import RankFailed, Stopped
-from parallel.pool import Pool, ranks
+from parallel import wire
+from parallel.errors import Overflowed, RankFailed, RankLost, Stopped
+from parallel.pool import Pool, listen, ranks
 from parallel.pool.watch import Patience, Watch
-from parallel.protocol import Step
+from parallel.protocol import Done, Failed, RankReport, Ready, Step, Stop
 from tests.conftest import ends
 from tests.test_pool import job
 
@@ -134,3 +138,126 @@ def test_what_a_rank_may_take_comes_from_its_own_steps(monkeypatch):
     assert watch.bound(0) == 100, "a phase of its own"
     say(0, "decode", 8, 13.01)
     assert watch.bound(0) == 3
+
+
+def test_who_waits_for_others_is_not_judged_while_they_get_on(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("parallel.pool.watch.time.monotonic", lambda: now[0])
+    watch = Watch(Patience(first=100, floor=3, factor=10))
+    watch.begin(2)
+
+    def say(rank, phase, step, steps, at):
+        now[0] = at
+        watch.hear(Step(number=1, rank=rank, phase=phase, step=step, steps=steps))
+        assert watch.stuck(range(2)) == []
+
+    def stuck_at(seconds):
+        now[0] = seconds
+        return watch.stuck(range(2))
+
+    say(0, "encode", 0, 2, at=1)
+    say(0, "encode", 1, 2, at=1.1)
+    say(0, "encode", 2, 2, at=1.2)
+    assert stuck_at(99) == [] and stuck_at(101) == [1], "rank 1 loads: it alone is judged"
+    say(1, "encode", 0, 2, at=99)
+    assert stuck_at(150) == [], "it moves its model, which may take long"
+    say(1, "encode", 1, 2, at=150)
+    assert stuck_at(200) == [] and stuck_at(661) == [1], "ten times its own longest step"
+    say(1, "encode", 2, 2, at=200)
+    assert stuck_at(700) == [] and stuck_at(711) == [0, 1], "both have encoded: one of them hangs"
+    say(1, "denoise", 0, 9, at=201)
+    assert stuck_at(1000) != [1], "rank 0 may be the one"
+    say(0, "denoise", 0, 9, at=202)
+    for step in range(1, 9):
+        say(1, "denoise", step, 9, at=202 + step)
+    say(1, "decode", 0, 8, at=211)
+    assert stuck_at(290) == [0], "rank 1 went on: it is not the one"
+
+
+class Faked:
+    """What `listen` sees of ranks that run, without any: a test speaks for them through `ends`."""
+
+    def __init__(self, size: int, suspended: int | None = None):
+        pairs = [multiprocessing.Pipe() for _ in range(size)]
+        self.channels, self.ends = map(list, zip(*pairs))
+        self.processes = [SimpleNamespace(poll=lambda: None)] * size
+        self.devices = ("cpu",) * size
+        self.is_suspended = lambda rank: rank == suspended
+        self.name = lambda rank: f"rank {rank} on cpu"
+
+    def say(self, rank: int, phase: str, step: int, steps: int) -> None:
+        wire.send(self.ends[rank], Step(number=1, rank=rank, phase=phase, step=step, steps=steps))
+
+    def listen(self, kind=Done, stop: bool = False):
+        patience = Patience(first=0.4, floor=0.1, factor=1)
+        return list(listen.listen(self, kind, number=1, patience=patience, should_stop=lambda: stop))
+
+
+def test_of_ranks_that_meet_none_is_blamed():
+    with pytest.raises(
+        RankLost, match=r"^a rank is stuck, one of rank 0 on cpu and rank 1 on cpu, .*: did not meet in"
+    ) as lost:
+        Faked(2).listen(Ready)
+    assert lost.value.rank is None
+    with pytest.raises(RankLost, match=r"^rank 1 on cpu is suspended and said nothing") as lost:
+        Faked(2, suspended=1).listen(Ready)
+    assert lost.value.rank == 1
+    ranks = Faked(3)
+    for met in (0, 2):
+        wire.send(ranks.ends[met], Ready(rank=met))
+    with pytest.raises(RankLost, match=r"^rank 1 on cpu is stuck: did not meet in") as lost:
+        ranks.listen(Ready)
+    assert lost.value.rank == 1, "the others have heard from all"
+
+
+def test_a_rank_that_has_encoded_is_not_blamed_for_one_that_has_not():
+    ranks = Faked(2)
+    for step in range(4):
+        ranks.say(0, "encode", step, 3)
+    ranks.say(1, "load", 0, 1)
+    with pytest.raises(RankLost, match=r"^rank 1 on cpu is stuck: no step of `load` in") as lost:
+        ranks.listen()
+    assert lost.value.rank == 1
+
+
+def test_a_stop_ends_ranks_that_load_and_waits_for_those_that_denoise(monkeypatch):
+    monkeypatch.setattr(listen, "STOP_SECONDS", 0.1)
+    loading = Faked(2)
+    loading.say(0, "denoise", 0, 9)  # waits for the other
+    with pytest.raises(Stopped, match=r"^stopped while the ranks loaded: they were ended"):
+        loading.listen(stop=True)
+    assert [wire.receive(end) for end in loading.ends] == [Stop(number=1)] * 2
+
+    working = Faked(1)
+    working.say(0, "denoise", 0, 9)
+
+    def end_late() -> None:
+        assert wire.receive(working.ends[0]) == Stop(number=1)
+        assert not working.ends[0].poll(0.2)
+        cost = RankReport(rank=0, seconds={}, waited_seconds=0, sent_bytes=0, messages=0, peak_memory_bytes=0)
+        wire.send(working.ends[0], Done(number=1, rank=0, stopped=True, report=cost))
+
+    with ThreadPoolExecutor() as threads:
+        threads.submit(end_late)
+        assert [done.stopped for done in working.listen(stop=True)] == [True]
+
+
+@pytest.mark.parametrize(
+    "fault, said, kind, rank",
+    [
+        ("overflow", "the numbers overflowed", Overflowed, None),
+        ("job", "the ranks made 1 to 2 exchanges", RankFailed, None),
+        ("memory", "rank 1 on cpu the numbers overflowed", RankFailed, 1),
+    ],
+)
+def test_what_is_the_jobs_own_fault_blames_no_rank(fault, said, kind, rank):
+    """And a rank that was gone before a message could be sent to it is asked for its last words."""
+    words = Failed(number=1, rank=1, fault=fault, message=said.removeprefix("rank 1 on cpu "), traceback="T")
+    for gone in (False, True):
+        ranks = Faked(2)
+        wire.send(ranks.ends[1], words)
+        if gone:
+            ranks.ends[1].close()
+        with pytest.raises(RankFailed) as failed:
+            listen.send(ranks, 1, Stop(number=1)) if gone else ranks.listen()
+        assert (type(failed.value), str(failed.value), failed.value.rank) == (kind, said, rank)

@@ -1,19 +1,26 @@
-"""Stop together, between steps: what one rank was asked for, all do."""
+"""Agree between steps: what one rank has to say, all do; and all have exchanged equally often."""
 
 import torch
 import torch.distributed as dist
 
+from ..errors import OutOfStep
 from .group import Group
 
 
-def agree(flag: bool, group: Group) -> bool:
-    """Return on every rank whether any rank's flag is set; raise PeerLost if one is gone.
+def agree(*flags: bool, group: Group, at: str) -> tuple[bool, ...]:
+    """Return on every rank, flag by flag, whether any rank's is set: a rank never decides alone, or others would wait for it.
 
-    Collective: a rank never decides alone, or the others would wait for it.
+    Collective, and the number waits for the device; a step's latents, which are copied to the host, have waited before.
+    `at` says where the ranks are, such as "at step 7 of 30". Raises PeerLost if a rank is gone, and OutOfStep, on all ranks,
+    if they have not made the same number of exchanges by then.
     """
     if group.handle is None:
-        return flag
-    word = torch.tensor([int(flag)], dtype=torch.int32, device=group.device)
+        return flags
+    made = group.meter.messages
+    words = torch.tensor([made, -made, *flags], dtype=torch.int64, device=group.device)
     with group.waiting():
-        dist.all_reduce(word, op=dist.ReduceOp.MAX, group=group.handle)
-    return bool(word.item())  # the one synchronisation of a step
+        dist.all_reduce(words, op=dist.ReduceOp.MAX, group=group.handle)
+        most, least, *agreed = words.tolist()
+    if most != -least:
+        raise OutOfStep(f"the ranks made {-least} to {most} exchanges, and not the same number each, {at}")
+    return tuple(map(bool, agreed))

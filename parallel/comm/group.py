@@ -15,6 +15,8 @@ from ..errors import PeerLost
 
 TIMEOUT = timedelta(minutes=40)  # longer than the pool is patient: it, and not a backend, decides who is stuck
 OWN_FAULTS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # the latter from 2.8 on
+WARM_UP = timedelta(minutes=2)  # all ranks are there by then: well within the pool's patience with a meeting
+WARM_UP_NUMBERS = 2**18  # to each other rank, float32: as large as what layers send, small messages go another way
 # What to do when ranks can't meet.
 CURES = {"nccl": ": start ComfyUI with NCCL_DEBUG=INFO for more words, and try NCCL_P2P_DISABLE=1, or one GPU"}
 
@@ -53,9 +55,9 @@ class Group:
 
 
 def open_group(rank: int, size: int, device: torch.device, *, host: str, port: int, name: str) -> Group:
-    """Meet the other ranks at the host's store and return the group, after one small collective of all of them.
+    """Meet the other ranks at the host's store and return the group, after every collective that a job uses has worked once.
 
-    `name` keeps generations of ranks at one store apart.
+    `name` keeps generations of ranks at one store apart. Raises PeerLost, with what to do, if they can't meet or exchange.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -73,15 +75,35 @@ def open_group(rank: int, size: int, device: torch.device, *, host: str, port: i
             timeout=TIMEOUT,
             device_id=device if device.type == "cuda" else None,
         )
-        word = torch.ones(1, device=device)
-        dist.all_reduce(word)
-        word.item()  # NCCL only queues it: wait here, so that what can't work fails now
+        warm_up(rank, size, device)
     except OWN_FAULTS:
         raise
     except RuntimeError as error:
         said = " ".join(str(error).split())[:500]
         raise PeerLost(f"the ranks could not meet over {backend} ({said}){CURES.get(backend, '')}") from error
     return Group(rank, size, device, dist.group.WORLD)
+
+
+def warm_up(rank: int, size: int, device: torch.device) -> None:
+    """Let every pair of ranks exchange as layers do, and all agree; raise RuntimeError if that fails, hangs or brings garbage.
+
+    NCCL connects two ranks when they first exchange: without this a broken path between two GPUs would show in a job.
+    """
+    others = [peer for peer in range(size) if peer != rank]
+    counts = [WARM_UP_NUMBERS * (peer != rank) for peer in range(size)]
+    outbox = torch.full((sum(counts),), float(rank), device=device)
+    inbox = torch.full_like(outbox, -1.0)
+    word = torch.ones(1, device=device)
+    for work in (
+        dist.all_to_all_single(inbox, outbox, counts, counts, async_op=True),
+        dist.all_reduce(word, async_op=True),
+    ):
+        work.wait(WARM_UP)
+    for peer, came in zip(others, inbox.split(WARM_UP_NUMBERS), strict=True):
+        if not bool((came == peer).all()):  # it waits for the device, too: NCCL only queues a collective
+            raise RuntimeError(f"what rank {peer} sent came to rank {rank} as something else")
+    if word.item() != size:
+        raise RuntimeError(f"{size} ranks add up to {word.item():g} on rank {rank}")
 
 
 def close_group(group: Group) -> None:

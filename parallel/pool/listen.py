@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from .. import wire
-from ..errors import RankFailed, RankLost, Stopped
+from ..errors import Overflowed, RankFailed, RankLost, Stopped
 from ..protocol import Done, Failed, Message, Notice, Ready, Step, Stop
 from .ranks import Ranks
 from .watch import Patience, Watch
 
 POLL_SECONDS = 0.05  # how often the caller's wish to stop is asked for, and the ranks are looked at
+STOP_SECONDS = 3.0  # after a wish to stop: how long ranks may still load or encode, before they are ended
 CAUSE_SECONDS = 2.0  # after a rank has lost its peers: how long to wait for word from the one that failed first
 Last = TypeVar("Last", Ready, Done)
 
@@ -33,16 +35,18 @@ def listen(
     `on_notice` hears each notice once, however many ranks say it.
 
     Raises RankLost when a rank is gone, or silent for longer than `patience` allows, RankFailed when one says that it failed,
-    and Stopped when the caller asks to stop before the ranks are ready. A wish to stop a job is passed down, and its end awaited.
+    and Stopped when the caller asks to stop before the ranks are ready. A wish to stop a job is passed down, and its end awaited,
+    but not the end of a load: then Stopped is raised, too, and who waits for the rank that loads is left in its collective.
     """
-    waiting, told, watch = dict(enumerate(ranks.channels)), False, Watch(patience)
+    waiting, watch = dict(enumerate(ranks.channels)), Watch(patience, meeting=kind is Ready)
+    stop_by: float | None = None
     notices: set[str] = set()
     watch.begin(len(waiting))
     while waiting:
-        if not told and should_stop():
+        if stop_by is None and should_stop():
             if kind is Ready:
                 raise Stopped("stopped while the ranks started")
-            told = True
+            stop_by = time.monotonic() + STOP_SECONDS
             for rank in waiting:
                 send(ranks, rank, Stop(number=number))
         for rank in _talking(waiting, POLL_SECONDS):
@@ -59,6 +63,8 @@ def listen(
                 del waiting[rank]
                 yield message
         _check(ranks, waiting, watch)
+        if stop_by is not None and time.monotonic() > stop_by and any(map(watch.prepares, waiting)):
+            raise Stopped("stopped while the ranks loaded: they were ended, and start again with the next job")
 
 
 def send(ranks: Ranks, rank: int, message: Stop | Message) -> None:
@@ -86,31 +92,33 @@ def _receive(ranks: Ranks, rank: int) -> Message:
 
 
 def _check(ranks: Ranks, waiting: dict[int, Connection], watch: Watch) -> None:
-    """Raise RankLost if a rank's process is gone and its last words are heard, or if a rank is silent for too long."""
-    for rank, channel in waiting.items():
-        if channel.poll():
-            continue  # it has spoken, and was not listened to yet
+    """Raise RankLost if a rank's process is gone and its last words are heard, or if ranks are silent for too long."""
+    silent = [rank for rank, channel in waiting.items() if not channel.poll()]  # others were not listened to yet
+    for rank in silent:
         if ranks.processes[rank].poll() is not None:
             raise _cause(ranks, rank, None)
+    for rank in silent:
         silence = watch.silence(rank)
         if silence > watch.patience.floor and ranks.is_suspended(rank):
             raise RankLost(f"{ranks.name(rank)} is suspended and said nothing for {silence:.0f} s: it was ended", rank=rank)
-        if silence > watch.bound(rank):
-            raise _stuck(ranks, rank, watch)
+    stuck = watch.stuck(waiting)
+    if stuck and set(stuck) <= set(silent):
+        raise _stuck(ranks, stuck, watch)
 
 
-def _stuck(ranks: Ranks, rank: int, watch: Watch) -> RankLost:
-    """Return what a rank's silence means. Ranks that denoise wait for one another: nobody knows which of them is stuck."""
-    phase = watch.phases.get(rank, "load")
+def _stuck(ranks: Ranks, stuck: list[int], watch: Watch) -> RankLost:
+    """Return what silence means. Of ranks that wait for one another nobody knows which is stuck, and none is blamed."""
+    phase, seconds, names = watch.phase(stuck[0]), watch.silence(*stuck), " and ".join(map(ranks.name, stuck))
     before = f"the longest step before took {watch.longest[phase]:.1f} s" if phase in watch.longest else "it was the first"
-    alone = phase != "denoise" or len(ranks.processes) == 1
-    who = ranks.name(rank) if alone else f"a rank ({ranks.name(rank)}, or one that it waits for)"
-    said = f"{who} is stuck: no step of `{phase}` in {watch.silence(rank):.0f} s ({before}): all ranks were ended"
-    return RankLost(said, rank=rank if alone else None)
+    what = f"did not meet in {seconds:.0f} s" if watch.meeting else f"no step of `{phase}` in {seconds:.0f} s ({before})"
+    if len(stuck) == 1:
+        return RankLost(f"{names} is stuck: {what}: all ranks were ended", rank=stuck[0])
+    return RankLost(f"a rank is stuck, one of {names}, which wait for each other: {what}: all ranks were ended", rank=None)
 
 
 def _cause(ranks: Ranks, rank: int, failed: Failed | None) -> RankFailed:
     """Return the failure that came first: if a rank only lost its peers, wait for word from the one that broke."""
+    failed = failed or _last_words(ranks.channels[rank])
     others = {other: channel for other, channel in enumerate(ranks.channels) if other != rank}
     deadline = time.monotonic() + CAUSE_SECONDS
     while failed is not None and failed.fault == "peer" and others and time.monotonic() < deadline:
@@ -124,8 +132,22 @@ def _cause(ranks: Ranks, rank: int, failed: Failed | None) -> RankFailed:
                 rank, failed = (rank, failed) if message.fault == "peer" else (other, message)
     if failed is None:
         return ranks.ended(rank)
+    if failed.fault == "overflow":
+        return Overflowed(failed.message, rank=None)
+    if failed.fault == "job":
+        return RankFailed(failed.message, rank=None, traceback=failed.traceback)
     said = f"{ranks.name(rank)} {failed.message}"
     if failed.fault == "peer":
         return RankLost(said, rank=None, traceback=failed.traceback)
     kind = RankLost if failed.fault == "device" else RankFailed
     return kind(said, rank=rank, traceback=failed.traceback)
+
+
+def _last_words(channel: Connection) -> Failed | None:
+    """Return what a rank said of its failure, if it did and nobody has listened yet."""
+    with suppress(EOFError, OSError, ValidationError):
+        while channel.poll():
+            message = wire.receive(channel)
+            if isinstance(message, Failed):
+                return message
+    return None

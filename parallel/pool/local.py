@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from .. import folder
-from ..errors import JobRefused, RankFailed, RankLost, Stopped
-from ..protocol import Done, Job, RankReport, Ready, Step, Work
+from ..errors import JobRefused, Overflowed, RankFailed, RankLost, Stopped
+from ..protocol import Done, Job, Phase, RankReport, Ready, Step, Work
 from ..snapshot_file import Keeper, Stored
 from .devices import usable_cores
 from .listen import listen, send
@@ -109,8 +109,8 @@ class Pool:
         With 0 steps the init is only encoded or decoded. `on_step` hears every step of every rank, and sees the latents
         (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left start again from the last
         one, and `on_notice` hears why, as it hears what ranks have to say to the user. `stored` goes on from a file that a `keeper` wrote. Raises JobRefused before any rank
-        works, Stopped within one step after `should_stop` returns true (the ranks stay warm), RankFailed if a rank fails or
-        too many are lost (all ranks end).
+        works, Stopped within one step after `should_stop` returns true (the ranks stay warm, or end if they still load), RankFailed
+        if a rank fails or too many are lost (all ranks end; finished latents come with it), Overflowed if numbers are not finite.
         """
         model = folder.check(job, len(self.devices))
         shape_CTHW = _check(job, model, init, resumed=stored is not None)
@@ -122,12 +122,20 @@ class Pool:
             if keeper is not None:
                 stack.callback(keeper.write, blocks.kept)  # what a stop or a fault leaves undone can go on later
 
+            phases: set[Phase] = set()
+
             def hear(step: Step) -> None:
+                phases.add(step.phase)
                 on_step(step, blocks.latents.tensor)
                 if keeper is not None:
                     keeper.look(blocks.kept)
 
-            done, started, restarts = self._survive(blocks, hear, on_notice, should_stop)
+            try:
+                done, started, restarts = self._survive(blocks, hear, on_notice, should_stop)
+            except RankFailed as failed:
+                if "decode" in phases and job.num_inference_steps:  # no rank decodes before all have done all steps
+                    failed.latents = blocks.latents.tensor[None]
+                raise
         if any(message.stopped for message in done):
             raise Stopped("stopped: all ranks ended the job between two steps and stay warm")
         reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
@@ -162,6 +170,8 @@ class Pool:
                 said = f"{lost}; going on from step {kept.whole()} on {','.join(devices)}"
                 log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
                 on_notice(said)
+            except Overflowed:
+                raise
             except RankFailed as failed:
                 log.error("%s\n%s", failed, failed.traceback)
                 raise
@@ -226,6 +236,8 @@ def _check(job: Job, model: folder.ModelFolder, init: torch.Tensor | None, *, re
         raise JobRefused(
             f"init: wanted frames {allowed[0]}, one frame {allowed[1]} or latents {allowed[2]}, got {tuple(init.shape)}"
         )
+    if init.is_floating_point() and not bool(torch.isfinite(init).all()):
+        raise JobRefused("init: wanted finite numbers, got some that are not: make it again, in a wider type such as float32")
     return shape
 
 

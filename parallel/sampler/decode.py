@@ -5,16 +5,22 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from ..protocol import DECODED_AT_ONCE
+from .finite import is_finite, overflowed
 from .load import Model
 
 
 def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Write float32 frames in [0, 1] to some places of `out_FHWC`; yield a few places after each few that are done."""
+    """Write float32 frames in [0, 1] to some places of `out_FHWC`; yield a few places after each few that are done.
+
+    Raises Overflowed, and writes nothing, where the VAE's numbers are not finite.
+    """
     for start in range(0, len(places), DECODED_AT_ONCE):
         some = places[start : start + DECODED_AT_ONCE]
         part = latents_BCFHW[0, :, list(some)].movedim(1, 0) / model.vae.config.scaling_factor
         with torch.inference_mode():
             images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample
+        if not is_finite(images):
+            raise overflowed(model.dtype, "while the VAE decoded")
         write(images, out_FHWC, some)
         yield some
 

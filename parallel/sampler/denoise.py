@@ -30,7 +30,7 @@ def denoise(
     `calls` is what each UNet call of a step hears: guidance's branches in one call, or in two. A run that goes on after
     `begin` steps has the scheduler as it was then.
     """
-    timesteps_cpu = timesteps.tolist()  # once, so that no step waits for the device
+    timesteps_cpu = timesteps.tolist()  # at once: to read one in the middle of a step would wait for the device
     stochastic, clip, call = is_stochastic(scheduler), biases.view.clip, biases.view.call
     for index, timestep in enumerate(timesteps[begin:], start=begin):
         done = (skipped_steps(job) + index) / max(1, job.num_inference_steps - 1)

@@ -17,6 +17,7 @@ from ..protocol import Job
 from .load import Model
 
 HEADROOM = 0.9  # of what is free: allocators round up
+AT = "before the first step"
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
 
     apart = job.guidance_scale > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
-        apart = agree(apart and too_big(apart=False, park=tuning.park_skips == "always"), group)
+        (apart,) = agree(apart and too_big(apart=False, park=tuning.park_skips == "always"), group=group, at=AT)
     park = tuning.park_skips == "always"
     if tuning.park_skips == "auto":
-        park = agree(too_big(apart=apart, park=False), group)
+        (park,) = agree(too_big(apart=apart, park=False), group=group, at=AT)
     if park:
         parked = group.size * estimate_parked(shape, scale, job, frames, apart=apart)
         room = max(0, free_host_bytes() - image_bytes(job))  # its block is reserved, but not yet filled
-        tight = agree(parked > HEADROOM * room, group)
+        (tight,) = agree(parked > HEADROOM * room, group=group, at=AT)
         if tight:
             notify(_no_room(parked, room, parks=tuning.park_skips == "always"))
         park = not tight or tuning.park_skips == "always"

@@ -1,11 +1,11 @@
-"""One job on one rank, in five calls: encode, draw noise, denoise, decode, with a loaded model. Read this first.
+"""One job on one rank, in four calls: encode, draw noise, denoise, decode, with a loaded model. Read this first.
 
 Every rank runs the same lines on its own clip; only the patched layers know that there are others.
 """
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,13 +29,16 @@ from ..snapshot import Snapshot
 from .decode import decode
 from .denoise import as_batch, denoise
 from .encode import encode_frames, encode_prompts
+from .finite import is_finite, overflowed
 from .fit import fit
 from .history import replay, tensors
+from .interrupt import interruptible
 from .load import Model, resident, settle
 from .schedule import build, timesteps
 
 logger = logging.getLogger(__name__)
 Report = Callable[[Phase, int, int], None]  # phase, step, steps
+AtWork = Callable[[torch.nn.Module], AbstractContextManager[None]]  # has a part of the model on the device
 Notify = Callable[[str], None]  # what the user should know, in a sentence; ranks may all say it
 
 
@@ -63,7 +66,8 @@ def generate(
 ) -> None:
     """Make this rank's clip and leave it in the blocks; `notify` hears what the user should know.
 
-    Raises Stopped, on all ranks, within a step after `stopping` says so, and PeerLost if another rank is gone.
+    Raises Stopped, on all ranks, within a step after `stopping` says so; Overflowed if numbers are not finite, which are not
+    kept; PeerLost if another rank is gone, and OutOfStep, on all ranks, if they have not exchanged equally often.
     """
     view = View(group, span_of(job))
     clip = slice(view.clip.start, view.clip.stop)
@@ -73,17 +77,10 @@ def generate(
     at_work = partial(resident, device=group.device, offload=job.offload)
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
-    with at_work(model.text_encoder):
-        heard = encode_prompts(model, job, view.clip)
+    heard, init = encode(model, job, blocks, view, at_work=at_work, report=report, stopping=stopping)
     if blocks.resume:
         start = take_up(blocks, scheduler, schedule, view)
     else:
-        init = None
-        if blocks.init is not None:  # on all ranks, or on none
-            with at_work(model.vae):
-                init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
-            if agree(init is None, group):
-                raise Stopped("stopped while encoding")
         start = draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
 
     report("denoise", blocks.resume, len(schedule))
@@ -93,16 +90,52 @@ def generate(
     )
     with at_work(model.unet), closing(run):
         for step, latents in enumerate(run, start=blocks.resume + 1):
-            blocks.latents_CTHW[:, clip] = latents[0].cpu()  # after each step, so that the host can show the video grow
-            if step <= len(schedule):
+            shown_CFHW = latents[0].cpu()  # after each step, so that the host can show the video grow
+            finite = is_finite(shown_CFHW)
+            if finite:
+                blocks.latents_CTHW[:, clip] = shown_CFHW
+            if finite and step <= len(schedule):
                 keep(blocks, step, view.clip, latents, scheduler)
                 report("denoise", step, len(schedule))
-            if agree(stopping(), group):  # and so no rank is a step ahead of what another has kept
-                raise Stopped("stopped between two steps")
+            at = f"at step {step} of {len(schedule)}"
+            # All ranks alike, and so no rank is a step ahead of what another has kept.
+            stopped, overflow = agree(stopping(), not finite, group=group, at=at)
+            if overflow or stopped:
+                view.call.drain()  # as all ranks do now; after a fault nobody may wait for anybody
+                raise overflowed(model.dtype, at) if overflow else Stopped("stopped between two steps")
 
     if blocks.frames_THWC is not None:
-        with at_work(model.vae):
+        with at_work(model.vae), interruptible(model.vae, stopping):
             decode_clip(model, latents, blocks, view.clip, report=report, stopping=stopping)
+
+
+def encode(
+    model: Model, job: Job, blocks: Blocks, view: View, *, at_work: AtWork, report: Report, stopping: Callable[[], bool]
+) -> tuple[Heard, torch.Tensor | None]:
+    """Return what the clip's frames hear, and the clip's latents of the init, (1, C, F, H, W), when all ranks have encoded.
+
+    Raises Stopped on all ranks if one is to stop, and Overflowed if numbers are not finite.
+    """
+    with at_work(model.text_encoder):
+        heard = encode_prompts(model, job, view.clip)
+    if not is_finite(heard.prompts_SLD):  # the same on all ranks
+        raise overflowed(model.dtype, "while the text encoder read the prompts")
+    init, stopped = None, False
+    if blocks.init is None or blocks.resume:
+        report("encode", 1, 1)
+    else:
+        try:
+            with at_work(model.vae):
+                init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
+        except Stopped:  # this rank alone: others may be yet to hear of it
+            stopped = True
+    overflow = init is not None and not is_finite(init)
+    stopped, overflow = agree(stopped or stopping(), overflow, group=view.group, at="after encoding")
+    if stopped:
+        raise Stopped("stopped while encoding")
+    if overflow:
+        raise overflowed(model.dtype, "while the VAE encoded the init")
+    return heard, init
 
 
 def keep(blocks: Blocks, step: int, clip: range, latents: torch.Tensor, scheduler: SchedulerMixin) -> None:
@@ -138,23 +171,23 @@ def decode_clip(
             raise Stopped("stopped while decoding")
 
 
-def encode_init(
-    model: Model, blocks: Blocks, clip: range, *, report: Report, stopping: Callable[[], bool]
-) -> torch.Tensor | None:
-    """Return the clip's latents of the init, (1, C, F, H, W), or None if it was asked to stop.
+def encode_init(model: Model, blocks: Blocks, clip: range, *, report: Report, stopping: Callable[[], bool]) -> torch.Tensor:
+    """Return the clip's latents of the init, (1, C, F, H, W); raise Stopped, on this rank alone, if it was asked to stop.
 
     Latents are taken as they are, frames encoded; one frame serves for all.
     """
     assert blocks.init is not None
     if blocks.init_is_latents:
+        report("encode", 1, 1)
         return blocks.init[:, clip.start : clip.stop][None]
     frames = blocks.init if len(blocks.init) == 1 else blocks.init[clip.start : clip.stop]
     encoded = []
-    for latent in encode_frames(model, frames):
-        encoded.append(latent)
-        report("encode", len(encoded), len(frames))
-        if stopping():
-            return None
+    with interruptible(model.vae, stopping):
+        for latent in encode_frames(model, frames):
+            encoded.append(latent)
+            report("encode", len(encoded), len(frames))
+            if stopping():
+                raise Stopped("stopped while encoding")
     latents = torch.cat(encoded, dim=2)
     return latents.expand(-1, -1, len(clip), -1, -1)
 
@@ -197,7 +230,10 @@ def sample(
     begin: int = 0,
     notify: Notify = logger.warning,
 ) -> Generator[torch.Tensor, None, None]:
-    """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are."""
+    """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are.
+
+    Who ends it early, on all ranks after the same step, drains `view.call` of the messages that are under way.
+    """
     if len(schedule) == begin:
         yield latents
         return
@@ -216,14 +252,10 @@ def sample(
         view.call.turns = Turns(view.group.device)
     with patched(changes):
         steps = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
-        try:
-            yield next(steps)
-            if compiler is not None:  # the first step runs all layers
-                notify(compiler.account())
-            yield from steps
-        except GeneratorExit:  # a stop, of all ranks after the same step; after a fault nobody may wait for anybody
-            view.call.drain()
-            raise
+        yield next(steps)
+        if compiler is not None:  # the first step runs all layers
+            notify(compiler.account())
+        yield from steps
     view.call.drain()
 
 
