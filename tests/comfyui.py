@@ -80,7 +80,7 @@ class Run:
 class Server:
     """A running ComfyUI on a free port, with its own base directory."""
 
-    def __init__(self, base: Path):
+    def __init__(self, base: Path, python: str | Path = sys.executable):
         self.base = base
         (base / "custom_nodes").mkdir(parents=True)
         (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
@@ -99,7 +99,7 @@ class Server:
             "sqlite:///:memory:",
         ]
         flags += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK]
-        main = [sys.executable, ROOT / "tests" / "comfyui_launch.py", find_comfyui() / "main.py", *flags]
+        main = [python, ROOT / "tests" / "comfyui_launch.py", find_comfyui() / "main.py", *flags]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([str(word) for word in main], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 

@@ -76,6 +76,14 @@ def test_a_rank_that_fails_is_one_clear_error_at_once(tiny, faulty, caplog, kind
         assert torch.isfinite(pool.run(job(tiny)).latents).all()
 
 
+def test_a_rank_that_ends_itself_with_some_words_is_one_clear_error_at_once(tiny, faulty):
+    faulty(0, "first step", "exit")
+    with Pool(("cpu",), threads=1) as pool, pytest.raises(RankFailed) as failed:
+        pool.run(job(tiny))
+    said = "rank 0 on cpu ended, exit code 3: libexample: error: no room for a context (more of what it wrote is in the log)"
+    assert str(failed.value) == said and "no room for a context" in failed.value.traceback
+
+
 def test_too_many_losses_are_one_clear_error(tiny):
     with Pool(("cpu",) * 3, threads=1, restarts=1) as pool:
 

@@ -14,9 +14,12 @@ FLAGS = {
     "safe_path": "-P",  # from Python 3.11 on
     "dont_write_bytecode": "-B",
 }
-# `-m` would look for the pack on the interpreter's path, which knows it only if the rank runs in its folder, and never if it is
-# fixed (PYTHONSAFEPATH, a `._pth` file). The empty name is that folder, the host's: its files are no packages for a rank.
-RUN = "import runpy, sys; sys.path[:] = [sys.argv[1], *filter(None, sys.path)]; runpy.run_module(sys.argv[2], run_name='__main__')"
+# `-m` would look for the pack on the interpreter's path, which knows it only if the rank runs in the pack's folder, and never if
+# it is fixed (PYTHONSAFEPATH, a `._pth` file). The empty name means the folder that the host runs in: no packages for a rank.
+RUN = (
+    "import sys; sys.path[:] = [sys.argv[1], *filter(None, sys.path)]; "
+    "import runpy; runpy.run_module(sys.argv[2], run_name='__main__')"
+)
 # A host that was itself started by torchrun must not hand its own group down.
 DROPPED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
