@@ -107,7 +107,7 @@ def test_every_depth_and_colour_model_is_what_it_shows(tmp_path):
         (got,) = inits.read(tmp_path / name, most=9)
         assert np.abs(got.numpy().astype(int) - shown).max() <= 1, name
     Image.fromarray(gradient()[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(JobRefused, match="has 32 bits a pixel, and its white is not known: save it with 8 or 16 bits$"):
+    with pytest.raises(JobRefused, match=r"has 32 bits a pixel, and its white is not known: save it with 8 or 16 bits$"):
         inits.read(tmp_path / "float.tif", most=9)
 
 
