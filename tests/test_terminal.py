@@ -18,12 +18,12 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize("name, speak", [("stdout", terminal.say), ("stderr", terminal.warn)])
 @pytest.mark.parametrize("kind", ["broken", "full", "closed"])
 def test_a_line_that_nobody_takes_is_let_go(monkeypatch, name, speak, kind):
+    reader, writer = os.pipe()
+    os.close(reader)
     if kind == "full":
-        stream = open("/dev/full", "w")
-    else:
-        reader, writer = os.pipe()
-        os.close(reader)
-        stream = os.fdopen(writer, "w")
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    stream = os.fdopen(writer, "w")
     if kind == "closed":
         stream.detach().detach().close()
     monkeypatch.setattr(sys, name, stream)
