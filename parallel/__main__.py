@@ -56,7 +56,7 @@ def read_stored(args: argparse.Namespace) -> Stored | None:
 
 def check_files(args: argparse.Namespace) -> None:
     """Raise JobRefused if a run would write over what it reads, or over what it or an earlier one keeps."""
-    if args.snapshot and args.snapshot != args.resume and Path(args.snapshot).exists():
+    if args.snapshot and args.snapshot != args.resume and os.path.exists(args.snapshot):
         raise JobRefused(f"snapshot {args.snapshot} is there already: go on with --resume {args.snapshot}, or remove it")
     written = (args.output, args.latents, args.report, args.snapshot or args.resume)
     files = [os.path.realpath(file) for file in written if file]
@@ -118,10 +118,11 @@ def write_all(args: argparse.Namespace, job: Job, video: Video, scaling_factor: 
     if args.report:
         report = build_report(video, time.perf_counter() - began)
         failed += try_to_write(args.report, lambda: write_report(Path(args.report), report))
-    if no_video:
+    if not no_video:
+        say(f"{job.frames} frames of {job.width}x{job.height} in {output}")
+    if no_video or no_latents:
         kept = Path(args.latents) if args.latents and not no_latents else None
-        return [*failed, how_to_go_on(args, kept, video, scaling_factor)]
-    say(f"{job.frames} frames of {job.width}x{job.height} in {output}")
+        failed.append(how_to_go_on(args, kept, video, scaling_factor))
     return failed
 
 
@@ -136,14 +137,15 @@ def try_to_write(file: str, write: Callable[[], None]) -> list[str]:
 
 
 def how_to_go_on(args: argparse.Namespace, kept: Path | None, video: Video, scaling_factor: float) -> str:
-    """Return how to get a video that could not be written without making it again; keep its latents if nothing else does."""
-    if file := args.snapshot or args.resume:
+    """Return how to get what could not be written without making it again; keep the latents if nothing else does."""
+    file = args.snapshot or args.resume
+    if file and os.path.exists(file):
         return f"--resume {file} decodes and writes it again"
     if kept is None:
         folders = [Path(args.output).absolute().parent, Path(tempfile.gettempdir())]
         kept = latents_file.rescue(folders, video.latents, scaling_factor)
     if kept is None:
-        return "its latents found no room either: nothing is kept"
+        return "its latents found no room elsewhere either"
     return f"its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and writes them again"
 
 
@@ -200,7 +202,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     except Stopped:
         file = args.snapshot or args.resume
-        kept = file is not None and Path(file).exists()
+        kept = file is not None and os.path.exists(file)
         warn(f"stopped: --resume {file} goes on" if kept else "stopped: nothing was written")
         return 130
     except KeyboardInterrupt:
