@@ -56,7 +56,7 @@ def read_stored(args: argparse.Namespace) -> Stored | None:
 
 def check_files(args: argparse.Namespace) -> None:
     """Raise JobRefused if a run would write over what it reads, or over what it or an earlier one keeps."""
-    if args.snapshot and args.snapshot != args.resume and Path(args.snapshot).exists():
+    if args.snapshot and args.snapshot != args.resume and os.path.exists(args.snapshot):
         raise JobRefused(f"snapshot {args.snapshot} is there already: go on with --resume {args.snapshot}, or remove it")
     written = (args.output, args.latents, args.report, args.snapshot or args.resume)
     files = [os.path.realpath(file) for file in written if file]
@@ -93,9 +93,9 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[
             video = pool.run(
                 job, init=init, stored=stored, keeper=keeper, on_step=bar, on_notice=notice, should_stop=should_stop
             )
-        except RankFailed as failed:
-            if failed.latents is not None:
-                notice(f"all steps were done: {keep_latents(args, failed.latents, model.scaling_factor)}")
+        except RankFailed as fault:
+            if fault.latents is not None:
+                notice(f"all steps were done: {keep_latents(args, fault.latents, model.scaling_factor)}")
             raise
         finally:
             bar.close()
@@ -122,13 +122,14 @@ def write_all(args: argparse.Namespace, job: Job, video: Video, scaling_factor: 
     if args.report:
         report = build_report(video, time.perf_counter() - began)
         failed += try_to_write(args.report, lambda: write_report(Path(args.report), report))
-    if no_video:
+    if not no_video:
+        say(f"{job.frames} frames of {job.width}x{job.height} in {output}")
+    if no_video or no_latents:
         kept = Path(args.latents) if args.latents and not no_latents else None
         file = args.snapshot or args.resume
-        if file is not None:
+        if file is not None and os.path.exists(file):
             return [*failed, f"--resume {file} decodes and writes it again"]
         return [*failed, how_to_decode(kept or rescue_latents(args, video.latents, scaling_factor))]
-    say(f"{job.frames} frames of {job.width}x{job.height} in {output}")
     return failed
 
 
@@ -158,7 +159,7 @@ def rescue_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_fact
 def how_to_decode(kept: Path | None) -> str:
     """Return how to get a video from the latents that were kept of it."""
     if kept is None:
-        return "its latents found no room either: nothing is kept"
+        return "its latents found no room elsewhere either"
     return f"its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and writes them again"
 
 
@@ -215,7 +216,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     except Stopped:
         file = args.snapshot or args.resume
-        kept = file is not None and Path(file).exists()
+        kept = file is not None and os.path.exists(file)
         warn(f"stopped: --resume {file} goes on" if kept else "stopped: nothing was written")
         return 130
     except KeyboardInterrupt:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from parallel import __main__ as cli
-from parallel import inits, movies, snapshot_file
+from parallel import arguments, folder, inits, latents_file, movies, snapshot_file
 from parallel.maths import noise
 from parallel.protocol import Scope
 from scripts.contact_sheet import BORDER
@@ -88,7 +88,7 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
     assert done.stdout == f"7 frames of 16x16 in {files[0]}\n"
     assert done.stderr == ""
     assert inits.read(files[0], height=16, width=16, most=99).shape == (7, 16, 16, 3)
-    latents = load_file(files[1])["latents"]
+    latents = load_file(files[1])["latent_tensor"]
     assert latents.shape == (1, 4, 7, 8, 8) and latents.dtype == torch.float32 and torch.isfinite(latents).all()
     report = json.loads(files[2].read_text())
     assert list(report["seconds"]) == ["start", "load", "encode", "denoise", "decode", "write"]
@@ -110,12 +110,12 @@ def test_no_steps_store_the_starting_noise(tiny, tmp_path):
     file = tmp_path / "noise.safetensors"
     more = ["--prompt", "a cat", "--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
     subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
-    stored = load_file(file)["latents"]
-    assert torch.equal(stored, noise.draw_frames(5, range(7), (4, 8, 8)))
+    stored = load_file(file)["latent_tensor"] * 0.18215  # a file holds the VAE's raw latents, as ComfyUI's do
+    assert torch.allclose(stored, noise.draw_frames(5, range(7), (4, 8, 8)), atol=1e-6)
     shuffled = ["--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2]
     subprocess.run(command(tiny, *more, *shuffled), cwd=ROOT, capture_output=True, check=True)
-    stored = load_file(file)["latents"]
-    assert torch.equal(stored, noise.draw_shuffled(5, range(7), (4, 8, 8), window=4, stride=2))
+    stored = load_file(file)["latent_tensor"] * 0.18215
+    assert torch.allclose(stored, noise.draw_shuffled(5, range(7), (4, 8, 8), window=4, stride=2), atol=1e-6)
 
 
 def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
@@ -172,7 +172,8 @@ def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp
     monkeypatch.setattr(sys, "argv", ["parallel", *resume])
     assert cli.main() == 0
     assert not kept.exists(), "a finished run needs none"
-    assert (load_file(latents)["latents"] - pools(3).run(stored.job).latents).abs().max() < 1e-4
+    seen = load_file(latents)["latent_tensor"] * 0.18215
+    assert (seen - pools(3).run(stored.job).latents).abs().max() < 1e-4
 
 
 def test_files_that_something_is_kept_in_are_not_written_over(tiny, tmp_path, monkeypatch, capsys):
@@ -190,16 +191,75 @@ def test_files_that_something_is_kept_in_are_not_written_over(tiny, tmp_path, mo
     assert kept.read_bytes() == b"earlier"
 
 
-def test_a_disk_that_is_full_at_the_end_is_one_clear_error(tiny, tmp_path, monkeypatch, capsys):
-    def full(frames, output, fps):
+def generate(monkeypatch, pools, model, *more) -> int:
+    """Run the command line on warm ranks; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["parallel", *command(model, "--prompt", "a", *more)[3:]])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(cli, "Pool", lambda *_, **__: contextlib.nullcontext(pools(2)))
+    return cli.main()
+
+
+@pytest.mark.parametrize("fails", ["video", "latents", "report"])
+def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, pools, monkeypatch, capsys, fails):
+    """As if the disk were full for one of them."""
+    files = {name: tmp_path / file for name, file in (("video", "v"), ("latents", "l.latent"), ("report", "r.json"))}
+
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sys, "argv", ["parallel", *command(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4")[3:]])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(movies, "write", full)
-    assert cli.main() == 1
-    said = "the video was made but could not be written ([Errno 28] No space left on device): is the disk full?"
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: {said}"
+    place, function = {"video": (movies, "write"), "latents": (latents_file, "save"), "report": (cli, "write_report")}[fails]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, function, full)
+        outputs = ["--output", files["video"], "--latents", files["latents"], "--report", files["report"]]
+        assert generate(patch, pools, tiny, *outputs) == 1
+    said = capsys.readouterr()
+    reason = f"error: {files[fails]} could not be written ([Errno 28] No space left on device): make room on its disk"
+    assert {name for name, file in files.items() if file.exists()} == files.keys() - {fails}
+    assert said.out == ("" if fails == "video" else f"7 frames of 16x16 in {files['video']}\n")
+    if fails != "video":
+        assert said.err == reason + ("; its latents found no room elsewhere either\n" if fails == "latents" else "\n")
+        return
+    kept = files["latents"]
+    way = f"its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and writes them again"
+    assert said.err == f"{reason}; {way}\n"
+    assert generate(monkeypatch, pools, tiny, "--init", kept, "--steps", 0, "--output", files["video"]) == 0
+    decoded = inits.read(files["video"], most=7).float() / 255
+    assert generate(monkeypatch, pools, tiny, "--output", tmp_path / "again") == 0
+    assert (inits.read(tmp_path / "again", most=7).float() / 255 - decoded).abs().max() < 0.01
+
+
+def test_a_video_that_can_not_be_written_leaves_its_latents_though_nobody_asked(tiny, tmp_path, pools, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(movies, "write", full)
+        assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4") == 1
+    (kept,) = tmp_path.iterdir()
+    assert f"its latents are in {kept}: " in capsys.readouterr().err
+    assert load_file(kept)["latent_tensor"].shape == (1, 4, 7, 8, 8)
+
+
+def test_a_run_whose_video_can_not_be_written_can_go_on_from_its_snapshot(tiny, tmp_path, pools, monkeypatch, capsys):
+    snapshot = tmp_path / "s"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(movies, "write", full)
+        assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4", "--snapshot", snapshot) == 1
+    assert f"--resume {snapshot} decodes and writes it again" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [snapshot]
+
+
+def test_a_system_that_opens_no_more_files_is_blamed_for_that(tiny, tmp_path):
+    """And not a disk that would be full, when nothing was made."""
+    words = ["sh", "-c", 'ulimit -n 24; exec "$@"', "sh", *command(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("error: no video was made ([Errno 24] Too many open files") and "(ulimit -n)" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -221,6 +281,14 @@ def test_latents_outlive_a_decode_that_overflows(tiny, tmp_path, pools, monkeypa
     expected = pools(1).run(job(tiny, **settings)).latents
     factor = folder.inspect(str(loud)).scaling_factor
     assert torch.allclose(load_file(kept)["latent_tensor"] * factor, expected, atol=1e-3)
+
+
+def test_a_run_that_nobody_listens_to_makes_its_video(tiny, tmp_path):
+    words = command(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4", "--latents", tmp_path / "l.latent")
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], cwd=ROOT)
+    assert done.returncode == 0
+    assert len(inits.read(tmp_path / "v.mp4", most=99)) == 7
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["l.latent", "v.mp4"]
 
 
 @pytest.mark.parametrize("sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
@@ -291,8 +359,80 @@ def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, monkeypatch, ca
     assert said("--timeline", tmp_path / "t") == (
         "error: timeline line 2: frame 9 is past the end of a video of 7 frames: use frames 0 to 6\n"
     )
+    assert said("--prompt", "a", "--restarts", -1) == "error: restarts: wanted greater than or equal to 0, got -1\n"
+    assert said("--prompt", "a", "--threads", 0) == "error: threads: wanted greater than or equal to 1, got 0\n"
+    assert said("--prompt", "a", "--snapshot-seconds", "nan") == "error: snapshot_seconds: wanted a finite number, got nan\n"
     (tmp_path / "x.safetensors").write_bytes(b"garbage")
     assert said("--prompt", "a", "--init", tmp_path / "x.safetensors").startswith("error: init ")
     assert said("--prompt", "a", "--denoise", 0.5) == (
         "error: denoise: 0.5 needs a video or latents to start from: give an init, or use 1\n"
     )
+
+
+NUMBERS = [*map(str, (-1, 0, 2**31, 2**63, 10**30)), "nan", "inf", "-inf", "1e308", "-1e-300", "x", ""]
+
+
+def test_every_number_is_taken_or_refused_in_words(tiny, tmp_path, pools, monkeypatch, capsys):
+    """Of every option that takes one; no number ends in a traceback. What is taken is not run: that takes a rank."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(movies, "check_output", lambda *_, **__: 1 / 0)  # only what passes all doors comes there
+    actions = arguments.build_parser()._subparsers._group_actions[0].choices["generate"]._actions
+    options = [action for action in actions if action.type in (int, float)]
+    assert len(options) > 20
+    for action in options:
+        for number in NUMBERS:
+            values = (
+                [f"{action.option_strings[0]}={number}"] if action.nargs is None else [action.option_strings[0], number, "0"]
+            )
+            monkeypatch.setattr(
+                sys, "argv", ["parallel", *command(tiny, "--prompt", "a", "--output", tmp_path / "v", *values)[3:]]
+            )
+            try:
+                code = cli.main()
+            except ZeroDivisionError:
+                continue
+            except SystemExit as left:  # argparse's own refusal
+                code = left.code
+            said = capsys.readouterr().err
+            assert code == 2 and "error: " in said.splitlines()[-1] and len(said) < 5000, (values, said)
+
+
+def test_what_is_read_is_not_written_over(tiny, tmp_path, monkeypatch, capsys):
+    film, folder = tmp_path / "v.mp4", tmp_path / "clips"
+    film.write_bytes(b"precious")
+    (tmp_path / "link.mp4").symlink_to(film)
+    said = refusal(monkeypatch, capsys, tiny, "--prompt", "a", "--init", film, "--output", tmp_path / "link.mp4")
+    assert said == f"error: init {film} would be written over: give what is made another name\n"
+    said = refusal(monkeypatch, capsys, tiny, "--timeline", film, "--output", tmp_path / "o.mp4", "--report", film)
+    assert said.startswith("error: timeline")
+    folder.mkdir()
+    said = refusal(monkeypatch, capsys, tiny, "--prompt", "a", "--output", folder, "--latents", folder / "l.latent")
+    assert said == f"error: {folder / 'l.latent'} would be in the output folder, which is for frames alone: put it elsewhere\n"
+    assert film.read_bytes() == b"precious"
+
+
+def test_an_init_of_another_length_is_refused_in_words(tiny, tmp_path, monkeypatch, capsys):
+    movies.write(torch.rand(3, 16, 16, 3), tmp_path / "i.webp", 8)
+    more = ["--prompt", "a", "--denoise", 0.5, "--output", tmp_path / "v.mp4", "--init"]
+    said = refusal(monkeypatch, capsys, tiny, *more, tmp_path / "i.webp")
+    assert said == (
+        f"error: init {tmp_path / 'i.webp'}: wanted 7 frames, as the job has, or one picture for all, got 3: use --frames 3\n"
+    )
+    latents_file.save(tmp_path / "l.latent", torch.zeros(1, 4, 3, 8, 8), 1.0)
+    said = refusal(monkeypatch, capsys, tiny, *more, tmp_path / "l.latent")
+    assert said == f"error: init {tmp_path / 'l.latent'}: wanted 7 frames (or one for all), got 3: use --frames 3\n"
+
+
+def test_latents_of_every_form_start_the_same_video(tiny, tmp_path, pools, monkeypatch):
+    """A file of ours, one of ComfyUI's SaveLatent, and one of an earlier version, which held what the net sees."""
+    seen = torch.randn(1, 4, 7, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents_file.save(tmp_path / "ours.latent", seen, 0.18215)
+    save_file({"latents": seen}, tmp_path / "earlier.safetensors")
+    raw = {"latent_tensor": seen / 0.18215, "latent_format_version_0": torch.tensor([])}
+    save_file(raw, tmp_path / "comfyui.latent", metadata={"prompt": "{}"})
+    videos = []
+    for init in ("ours.latent", "earlier.safetensors", "comfyui.latent"):
+        more = ["--init", tmp_path / init, "--denoise", 0.5, "--output", tmp_path / f"from {init}".replace(".", " ")]
+        assert generate(monkeypatch, pools, tiny, *more) == 0
+        videos.append(inits.read(more[-1], most=7).float())
+    assert all((video - videos[0]).abs().max() <= 1 for video in videos) and videos[0].std() > 1

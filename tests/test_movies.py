@@ -14,15 +14,7 @@ def ramp(frames=5) -> torch.Tensor:
     return torch.linspace(0.1, 0.9, frames).view(-1, 1, 1, 1).expand(-1, 32, 48, 3).contiguous()
 
 
-def test_what_a_killed_run_left_does_not_stop_the_next_one(tmp_path):
-    (tmp_path / "film.part").mkdir()
-    (tmp_path / "film.part" / "old.png").write_bytes(b"half")
-    movies.write(torch.full((2, 16, 16, 3), 0.5), tmp_path / "film", 8)
-    assert sorted(file.name for file in (tmp_path / "film").iterdir()) == ["000000.png", "000001.png"]
-    assert [file.name for file in tmp_path.iterdir()] == ["film"]
-
-
-@pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.webp", "folder"])
+@pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.webp", "folder", "V.MP4"])
 def test_a_written_video_reads_back(tmp_path, name):
     movies.check_output(tmp_path / name)
     movies.write(ramp(), tmp_path / name, 8)
@@ -92,3 +84,30 @@ def test_an_output_that_can_not_be_written_is_refused(tmp_path):
         movies.check_output(tmp_path / "v.avi")
     wanted = "wanted .mp4, .webm, .webp, or a folder name without a suffix, got .avi"
     assert str(refused.value) == f"output {tmp_path / 'v.avi'}: {wanted}"
+
+
+def test_what_a_codec_can_not_make_is_refused_before_the_run(tmp_path, monkeypatch):
+    """The rehearsal writes a frame as the video will be: here without the codec, as some builds of FFmpeg are."""
+    monkeypatch.setitem(movies.CODECS, ".mp4", "no-such-codec")
+    with pytest.raises(
+        JobRefused, match=r"v\.mp4 can't be written as 16x8 at 8 frames a second \(.*\): use another name, kind or"
+    ):
+        movies.check_output(tmp_path / "v.mp4", height=8, width=16)
+    movies.check_output(tmp_path / "v.webm", height=8, width=16)
+    with pytest.raises(JobRefused, match=r"\.webm wants at least 0\.01 frames a second, got 0\.0001: use a folder of PNG$"):
+        movies.check_output(tmp_path / "v.webm", fps=0.0001)  # FFmpeg would make it 24
+    with pytest.raises(JobRefused, match=r"a \.webp lasts at most 24 days: use \.mp4$"):
+        movies.check_output(tmp_path / "v.webp", fps=0.01, frames=100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "x" * 247 + ".mp4", "x" * 251, "x" * 255, "x" * 256])
+def test_a_name_is_written_or_refused_before_the_run(tmp_path, name):
+    if len(name) > 255:
+        with pytest.raises(JobRefused, match="File name too long"):
+            movies.check_output(tmp_path / name)
+        return
+    movies.check_output(tmp_path / name)
+    assert list(tmp_path.iterdir()) == [], "nothing of the rehearsal stays"
+    movies.write(ramp(2), tmp_path / name, 8)
+    assert [file.name for file in tmp_path.iterdir()] == [name]

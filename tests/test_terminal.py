@@ -1,0 +1,70 @@
+"""A run never ends because nobody listens: streams that are closed, full, or gone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from parallel import terminal
+from parallel.protocol import Step
+from tests.test_cli import open_terminal
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name, speak", [("stdout", terminal.say), ("stderr", terminal.warn)])
+@pytest.mark.parametrize("kind", ["broken", "full", "closed"])
+def test_a_line_that_nobody_takes_is_let_go(monkeypatch, name, speak, kind):
+    reader, writer = os.pipe()
+    os.close(reader)
+    if kind == "full":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    stream = os.fdopen(writer, "w")
+    if kind == "closed":
+        stream.detach().detach().close()
+    monkeypatch.setattr(sys, name, stream)
+    speak("a line")
+    speak("another")
+    terminal.close_streams()
+    if kind != "closed":
+        stream.close()  # nothing is left in it that could fail now
+
+
+def test_streams_that_the_caller_closed_are_opened_on_nothing():
+    """Else a file of the run would become stream 2, and what FFmpeg logs would be written into it."""
+    code = (
+        "import os, sys\nfrom parallel import terminal\nterminal.open_streams()\nterminal.say('a')\nterminal.warn('b')\n"
+        "assert [stream.fileno() for stream in (sys.stdin, sys.stdout, sys.stderr)] == [0, 1, 2]\n"
+        "assert os.open(os.devnull, os.O_RDONLY) > 2\nterminal.close_streams()"
+    )
+    shell = 'exec "$0" -c "$1" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", shell, sys.executable, code], cwd=ROOT).returncode == 0
+
+
+def test_a_bar_lets_go_of_a_terminal_that_is_gone(monkeypatch):
+    ours, theirs = open_terminal()
+    with os.fdopen(theirs, "w", closefd=False) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        bar = terminal.Bar()
+        step = Step(rank=0, phase="denoise", step=1, steps=9)
+        bar(step, torch.zeros(1))
+        assert b"denoise" in os.read(ours, 4096)
+        os.close(ours)
+        for number in range(2, 9):
+            bar.bar.last_print_t = 0  # it is time to draw again
+            bar(step.model_copy(update={"step": number}), torch.zeros(1))
+        assert bar.gone
+        bar.close()
+        terminal.close_streams()
+    os.close(theirs)
+
+
+def test_a_name_that_the_terminal_can_not_write_is_said_in_escapes():
+    code = "from parallel import terminal\nterminal.open_streams()\nterminal.say('\\u00e9 \\udcff')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True).stdout
+    assert said == b"\\xe9 \\udcff\n"
