@@ -73,7 +73,7 @@ def generate(
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
     with at_work(model.text_encoder):
-        heard = encode_prompts(model, job, view.clip)
+        heard = encode_prompts(model, job, view.clip, notify=notify, report=partial(report, "encode"))
     if blocks.resume:
         start = take_up(blocks, scheduler, schedule, view)
     else:
