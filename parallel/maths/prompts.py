@@ -1,6 +1,7 @@
 """Prompt timeline -> what each frame hears, by its number alone."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,11 +40,25 @@ class Shares:
     now: torch.Tensor
     share: torch.Tensor
 
+    def to(self, device: torch.device) -> "Shares":
+        """Return the same on a device."""
+        return Shares(self.before.to(device), self.now.to(device), self.share.to(device))
 
-def share(clip: range, timeline: Timeline, device: torch.device | None = None) -> Shares:
+    def narrow(self, texts: Sequence[int]) -> tuple[list[int], "Shares"]:
+        """Return the numbers of the texts that are heard, ascending, and shares that count in these.
+
+        `texts` has the number of each prompt's text: prompts that say the same are heard as one.
+        """
+        numbers = torch.tensor(texts)
+        before, now = numbers[self.before], numbers[self.now]
+        heard = torch.cat([before, now]).unique()
+        return heard.tolist(), Shares(torch.searchsorted(heard, before), torch.searchsorted(heard, now), self.share)
+
+
+def share(clip: range, timeline: Timeline) -> Shares:
     """Return what the frames of a clip hear."""
     heard = [hear(frame, timeline) for frame in clip]
-    return Shares(*(torch.tensor([h[i] for h in heard], device=device) for i in range(3)))
+    return Shares(*(torch.tensor([h[i] for h in heard]) for i in range(3)))
 
 
 def blend(prompts_SLD: torch.Tensor, shares: Shares, cut: slice) -> torch.Tensor:

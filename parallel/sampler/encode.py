@@ -1,33 +1,159 @@
 """Encode: prompts -> what each frame of the clip hears; init frames -> the clip's latents."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from ..errors import Stopped
 from ..layers.heard import NEGATIVE, POSITIVE, Heard
-from ..maths import prompts
+from ..maths import emphasis, prompts
 from ..protocol import Job
 from .load import Model
 
+TEXTS_AT_ONCE = 64  # a longer timeline is encoded in parts, so that memory does not grow with it
+LONG_NOTICES = 5
+PLAIN_TEXT = {
+    re.compile(r"\{[^{}|]*\|[^{}]*\}"): "only ComfyUI's editor chooses one of {a|b}, before it sends a prompt",
+    re.compile(r"<(?:lora|lyco):[^<>]*>"): "no LoRA is loaded from a prompt",
+    re.compile(r"\bembedding:\S+"): "no embedding is loaded from a prompt",
+}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A prompt as a text encoder takes it, and what it has no room for."""
+
+    numbers: list[int]
+    mask: list[int]
+    weights: list[float]
+    left_out: str
+
+
+def tokenize(model: Model, text: str) -> Tokens:
+    """Return a prompt's tokens, as many as the text encoder takes: weights by ComfyUI's rules, the end left out, padded."""
+    tokenizer = model.tokenizer
+    length = _length(model)
+    empty = tokenizer("").input_ids
+    begin, end = empty[:1], empty[1:]
+    numbers, weights = [], []
+    for part, weight in emphasis.read(text):
+        of_part = tokenizer(part).input_ids
+        of_part = of_part[len(begin) : len(of_part) - len(end)]
+        numbers += of_part
+        weights += [weight] * len(of_part)
+    room = length - len(empty)
+    taken = [*begin, *numbers[:room], *end]
+    padding = length - len(taken)
+    return Tokens(
+        numbers=taken + [tokenizer.pad_token_id] * padding,
+        mask=[1] * len(taken) + [0] * padding,
+        weights=[1.0] * len(begin) + weights[:room] + [1.0] * (len(end) + padding),
+        left_out=tokenizer.decode(numbers[room:]) if len(numbers) > room else "",
+    )
+
+
+def _length(model: Model) -> int:
+    return min(model.tokenizer.model_max_length, model.text_encoder.config.max_position_embeddings)
+
 
 @torch.inference_mode()
-def encode_text(model: Model, texts: list[str]) -> torch.Tensor:
-    """Return the embeddings of some texts, (S, L, D), as diffusers' text-to-video pipelines make them."""
-    encoder, tokenizer = model.text_encoder, model.tokenizer
-    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    tokens = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+def encode_tokens(model: Model, tokens: Sequence[Tokens]) -> torch.Tensor:
+    """Return the embeddings of some prompts, (S, L, D), as diffusers' text-to-video pipelines make them, weighed."""
+    encoded = _run(model, tokens)
+    weights = torch.tensor([each.weights for each in tokens], device=encoded.device)
+    if not (weights == 1).all():
+        empty = _run(model, [tokenize(model, "")])
+        encoded = emphasis.apply(encoded, empty[0], weights)
+    return encoded
+
+
+def _run(model: Model, tokens: Sequence[Tokens]) -> torch.Tensor:
+    encoder = model.text_encoder
+    numbers = torch.tensor([each.numbers for each in tokens], device=encoder.device)
     masked = getattr(encoder.config, "use_attention_mask", False)
-    mask = tokens.attention_mask.to(encoder.device) if masked else None
-    return encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]
+    mask = torch.tensor([each.mask for each in tokens], device=encoder.device) if masked else None
+    return encoder(numbers, attention_mask=mask)[0]
 
 
-def encode_prompts(model: Model, job: Job, clip: range) -> Heard:
-    """Return what the clip's frames hear: with guidance in both branches, else in the positive one."""
-    embeddings_SLD = encode_text(model, [job.negative, *(prompt.text for prompt in job.prompts)])
+def encode_prompts(
+    model: Model,
+    job: Job,
+    clip: range,
+    *,
+    notify: Callable[[str], None] = lambda text: None,
+    report: Callable[[int, int], None] = lambda done, of: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Heard:
+    """Return what the clip's frames hear: with guidance in both branches, else in the positive one.
+
+    `notify` hears what of the prompts does not reach the model, `report` how far a long timeline is. Raises Stopped, on
+    this rank alone, between two parts of a long timeline.
+    """
     starts = tuple(prompt.frame for prompt in job.prompts)
-    timeline = prompts.Timeline(job.frames, starts, job.fade, job.loop)
+    shares = prompts.share(clip, prompts.Timeline(job.frames, starts, job.fade, job.loop))
     branches = range(NEGATIVE if job.guidance_scale > 1 else POSITIVE, POSITIVE + 1)
-    return Heard(embeddings_SLD, prompts.share(clip, timeline, embeddings_SLD.device), branches)
+    texts = [job.negative, *(prompt.text for prompt in job.prompts)]
+    is_long = len(texts) > TEXTS_AT_ONCE
+    if is_long:
+        texts = list(dict.fromkeys(texts))
+    tokens = {text: tokenize(model, text) for text in texts}
+    for notice in _notices([text for text in tokens if text != job.negative or NEGATIVE in branches], tokens, _length(model)):
+        notify(notice)
+    if is_long:
+        place = {text: number for number, text in enumerate(texts)}
+        heard, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
+        wanted = [place[job.negative], *heard]
+        embeddings_SLD = _encode_in_parts(model, list(tokens.values()), wanted, report=report, stopping=stopping)
+    else:
+        embeddings_SLD = encode_tokens(model, [tokens[text] for text in texts])
+    return Heard(embeddings_SLD, shares.to(embeddings_SLD.device), branches)
+
+
+def _encode_in_parts(
+    model: Model,
+    tokens: Sequence[Tokens],
+    wanted: Sequence[int],
+    *,
+    report: Callable[[int, int], None],
+    stopping: Callable[[], bool],
+) -> torch.Tensor:
+    """Return the wanted embeddings, (S, L, D). A part is of the same prompts on all ranks, whoever wants them (law 1)."""
+    parts = [range(start, min(start + TEXTS_AT_ONCE, len(tokens))) for start in range(0, len(tokens), TEXTS_AT_ONCE)]
+    parts = [part for part in parts if not set(part).isdisjoint(wanted)]
+    embeddings = torch.empty(0)
+    for done, part in enumerate(parts, start=1):
+        encoded = encode_tokens(model, tokens[part.start : part.stop])
+        if done == 1:
+            embeddings = encoded.new_empty(len(wanted), *encoded.shape[1:])
+        for row, number in enumerate(wanted):
+            if number in part:
+                embeddings[row] = encoded[number - part.start]
+        report(done, len(parts))
+        if stopping():
+            raise Stopped("stopped while encoding")
+    return embeddings
+
+
+def _notices(texts: Sequence[str], tokens: dict[str, Tokens], length: int) -> Iterator[str]:
+    """Yield what of some prompts does not reach the model, or not as it may be meant."""
+    too_long = [text for text in texts if tokens[text].left_out]
+    for text in too_long[:LONG_NOTICES]:
+        yield (
+            f"the prompt {_short(text, 40)!r} is too long: the text encoder takes {length} tokens, and leaves out "
+            f"{_short(tokens[text].left_out, 200)!r}"
+        )
+    if len(too_long) > LONG_NOTICES:
+        yield f"{len(too_long) - LONG_NOTICES} more prompts are too long"
+    for form, why in PLAIN_TEXT.items():
+        found = next(filter(None, map(form.search, texts)), None)
+        if found is not None:
+            yield f"{_short(found[0], 60)!r} in a prompt is plain text: {why}"
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> Iterator[torch.Tensor]:

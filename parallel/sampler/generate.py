@@ -77,7 +77,7 @@ def generate(
     at_work = partial(resident, device=group.device, offload=job.offload)
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
-    heard, init = encode(model, job, blocks, view, at_work=at_work, report=report, stopping=stopping)
+    heard, init = encode(model, job, blocks, view, at_work=at_work, report=report, stopping=stopping, notify=notify)
     if blocks.resume:
         start = take_up(blocks, scheduler, schedule, view)
     else:
@@ -110,31 +110,46 @@ def generate(
 
 
 def encode(
-    model: Model, job: Job, blocks: Blocks, view: View, *, at_work: AtWork, report: Report, stopping: Callable[[], bool]
+    model: Model,
+    job: Job,
+    blocks: Blocks,
+    view: View,
+    *,
+    at_work: AtWork,
+    report: Report,
+    stopping: Callable[[], bool],
+    notify: Notify,
 ) -> tuple[Heard, torch.Tensor | None]:
     """Return what the clip's frames hear, and the clip's latents of the init, (1, C, F, H, W), when all ranks have encoded.
 
-    Raises Stopped on all ranks if one is to stop, and Overflowed if numbers are not finite.
+    Raises, on all ranks, Stopped if one is to stop, and Overflowed if numbers of one are not finite.
     """
-    with at_work(model.text_encoder):
-        heard = encode_prompts(model, job, view.clip)
-    if not is_finite(heard.prompts_SLD):  # the same on all ranks
-        raise overflowed(model.dtype, "while the text encoder read the prompts")
-    init, stopped = None, False
-    if blocks.init is None or blocks.resume:
-        report("encode", 1, 1)
-    else:
-        try:
+
+    def report_prompts(done: int, of: int) -> None:
+        report("encode", done, of + 1)  # the last one comes when there is nothing left to encode
+
+    heard, init, stopped = None, None, False
+    try:
+        with at_work(model.text_encoder):
+            heard = encode_prompts(model, job, view.clip, notify=notify, report=report_prompts, stopping=stopping)
+        if blocks.init is None or blocks.resume:
+            report("encode", 1, 1)
+        else:
             with at_work(model.vae):
                 init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
-        except Stopped:  # this rank alone: others may be yet to hear of it
-            stopped = True
-    overflow = init is not None and not is_finite(init)
-    stopped, overflow = agree(stopped or stopping(), overflow, group=view.group, at="after encoding")
+    except Stopped:  # this rank alone: others may be yet to hear of it
+        stopped = True
+    prompts_overflow = heard is not None and not is_finite(heard.prompts_SLD)
+    init_overflow = init is not None and not is_finite(init)
+    flags = agree(stopped or stopping(), prompts_overflow, init_overflow, group=view.group, at="after encoding")
+    stopped, prompts_overflow, init_overflow = flags
     if stopped:
         raise Stopped("stopped while encoding")
-    if overflow:
+    if prompts_overflow:
+        raise overflowed(model.dtype, "while the text encoder read the prompts")
+    if init_overflow:
         raise overflowed(model.dtype, "while the VAE encoded the init")
+    assert heard is not None, "only who is to stop leaves without"
     return heard, init
 
 
