@@ -12,7 +12,8 @@ VideoInfinityError
 class VideoInfinityError(Exception):
     """Anything that this pack raises on purpose."""
 
-    __module__ = "builtins"  # what prints an error puts its module first, here a path as long as the sentence; this one is left out
+    # What prints an error puts its module first, here a path as long as the sentence; this one is left out.
+    __module__ = "builtins"
 
     def __init_subclass__(cls) -> None:
         cls.__module__ = VideoInfinityError.__module__

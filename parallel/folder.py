@@ -137,10 +137,8 @@ def _shape(config: dict, unet: Path) -> UNetShape:
 def _own_size(sample_size: object, scale: int) -> tuple[int, int] | None:
     """Return the height and width in pixels that a UNet's `sample_size` (one number for both, or two) stands for."""
     sides = sample_size if isinstance(sample_size, list) else [sample_size, sample_size]
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        return None
-    height, width = sides
-    return height * scale, width * scale
+    whole = [side * scale for side in sides if isinstance(side, int) and side > 0]
+    return (whole[0], whole[1]) if len(whole) == len(sides) == 2 else None
 
 
 def _check_fit(unet: dict, vae: dict, text_encoder: dict, places: dict[str, Path]) -> None:
