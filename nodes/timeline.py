@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..parallel import timeline
 from . import host
 from .sockets import CATEGORY, Timeline, TimelineText
+from .widgets import checks_widgets
 
 PROMPT = "a red circle orbiting clockwise on a gray background"
 EXAMPLE = f"0: {PROMPT}\n48: a blue triangle bouncing horizontally on a gray background"
@@ -45,12 +46,14 @@ class PromptTimeline(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, timeline: str) -> bool | str:
+    def validate_inputs(cls, timeline: str | None) -> bool | str:
         """Refuse a line that is none, and say which."""
-        return host.refused(lambda: _parse(timeline))
+        return timeline is None or host.refused(lambda: _parse(timeline))
 
     @classmethod
+    @checks_widgets
     def execute(cls, timeline: str, fade: int, negative: str) -> io.NodeOutput:
+        _parse(timeline)
         return io.NodeOutput(TimelineText(text=timeline, fade=fade, negative=negative))
 
 

@@ -28,12 +28,17 @@ from .terminal import Bar, close_streams, open_streams, say, warn
 from .whole import check_file, whole
 
 
+def is_latents(file: str | None) -> bool:
+    """Return whether an init's file holds latents, and not frames."""
+    return file is not None and Path(file).suffix.lower() in latents_file.SUFFIXES
+
+
 def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.Tensor | None:
     """Return the init as the pool takes it, or None; raise JobRefused."""
     if args.init is None:
         return None
     file = Path(args.init)
-    if file.suffix.lower() in latents_file.SUFFIXES:
+    if is_latents(args.init):
         shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
         return latents_file.load(file, shape, model.scaling_factor, notify=notice)
     size = {"height": job.height, "width": job.width, "fit": args.init_fit}
@@ -74,8 +79,9 @@ def check_files(args: argparse.Namespace) -> None:
 def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[str]:
     """Run one job, or the rest of one, and write what it made; return what could not be written, and why."""
     check_run(args)
-    stored, devices = read_stored(args), resolve(args.devices)
+    stored = read_stored(args)
     job = build_job(args) if stored is None else stored.job
+    devices = resolve(args.devices, frames=job.frames)
     model = check(job, len(devices))
     if (said := keys_notice(job)) is not None:
         notice(said)
@@ -91,7 +97,14 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[
     with Pool(devices, args.threads, restarts=args.restarts) as pool:
         try:
             video = pool.run(
-                job, init=init, stored=stored, keeper=keeper, on_step=bar, on_notice=notice, should_stop=should_stop
+                job,
+                init=init,
+                init_is_latents=is_latents(args.init),
+                stored=stored,
+                keeper=keeper,
+                on_step=bar,
+                on_notice=notice,
+                should_stop=should_stop,
             )
         except RankFailed as fault:
             if fault.latents is not None:

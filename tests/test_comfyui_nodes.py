@@ -74,7 +74,7 @@ def test_defaults_are_the_jobs_and_are_told_as_they_are(server):
         ("ranks", "devices", "cuda:77", "device cuda:77 is not there"),
         ("model", "model", "../../etc", "not in"),
         ("sampler", "scheduler", "heun", "not in"),
-        ("sampler", "frames", 0, "smaller than min"),
+        ("sampler", "frames", -1, "smaller than min"),
         ("sampler", "cfg", 1000.0, "bigger than max"),
         ("sampler", "noise", "pink", "not in"),
         ("sampler", "noise_share", 1.5, "bigger than max"),

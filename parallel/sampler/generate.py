@@ -48,7 +48,7 @@ class Blocks:
 
     latents_CTHW: torch.Tensor
     frames_THWC: torch.Tensor | None = None
-    init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T, H, W)
+    init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T or 1, H, W)
     init_is_latents: bool = False
     snapshot: Snapshot | None = None
     resume: int = 0
@@ -194,7 +194,8 @@ def encode_init(model: Model, blocks: Blocks, clip: range, *, report: Report, st
     assert blocks.init is not None
     if blocks.init_is_latents:
         report("encode", 1, 1)
-        return blocks.init[:, clip.start : clip.stop][None]
+        latents = blocks.init if blocks.init.shape[1] == 1 else blocks.init[:, clip.start : clip.stop]
+        return latents[None].expand(-1, -1, len(clip), -1, -1)
     frames = blocks.init if len(blocks.init) == 1 else blocks.init[clip.start : clip.stop]
     encoded = []
     with interruptible(model.vae, stopping):
