@@ -61,7 +61,7 @@ def test_latents_of_an_unknown_vae_are_stretched_to_colours(pack, channels):
 
 def test_broken_latents_are_shown_and_end_no_run(pack):
     latents = torch.full((4, 9, 8, 8), float("nan"))
-    assert pack("preview").grid(latents, None, 512).size == (512, 512)
+    assert pack("preview").grid(latents, None, 512).size == (511, 511)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"latent_rgb_factors": [[1, 2]]}', '{"latent_rgb_factors": [[1, 2, 1e999]]}'])
