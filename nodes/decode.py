@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..parallel import folder
-from . import host
+from . import border, host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice
-from .widgets import ranks_input, still_job
+from .widgets import checks_widgets, ranks_input, still_job
 
 
 class ClipParallelDecode(io.ComfyNode):
@@ -18,18 +18,24 @@ class ClipParallelDecode(io.ComfyNode):
             display_name="Clip-Parallel Decode",
             category=CATEGORY,
             description="Turns a long video's latents into frames, each rank its own.",
-            search_aliases=["vae decode", "video decode"],
+            search_aliases=["vae decode", "video decode", "latent to video"],
             inputs=[
                 Model.Input("model", tooltip="From Load Video Model: its VAE decodes."),
-                io.Latent.Input("latent", tooltip="From the Clip-Parallel Sampler or Encode."),
+                io.Latent.Input(
+                    "latent", tooltip="A video's latents: from Clip-Parallel Sampler or Encode, or ComfyUI's own nodes."
+                ),
                 ranks_input(),
             ],
             outputs=[io.Image.Output("images", tooltip="All frames, (T, H, W, 3).")],
         )
 
     @classmethod
+    @checks_widgets
     def execute(cls, model: ModelChoice, latent: dict, ranks: RanksChoice | None = None) -> io.NodeOutput:
-        scale = folder.inspect(model.model, model.parts).scale
-        frames, height, width = latent["samples"].shape[-3:]
-        job = still_job(model, frames=frames, height=height * scale, width=width * scale, decode=True)
-        return io.NodeOutput(host.run(job, ranks or RanksChoice(), init=latent["samples"][0]).frames)
+        parts = folder.inspect(model.model, model.parts)
+        latents_CTHW = border.from_comfyui(latent, parts)
+        _, frames, height, width = latents_CTHW.shape
+        size = {"frames": frames, "height": height * parts.scale, "width": width * parts.scale}
+        job = still_job(model, "latent", **size, decode=True)
+        video = host.run(job, ranks or RanksChoice(), init=latents_CTHW, init_is_latents=True)
+        return io.NodeOutput(video.frames)

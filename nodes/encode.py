@@ -2,9 +2,10 @@
 
 from comfy_api.latest import io
 
-from . import host
+from ..parallel import folder
+from . import border, host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice
-from .widgets import ranks_input, still_job
+from .widgets import checks_widgets, ranks_input, still_job
 
 
 class ClipParallelEncode(io.ComfyNode):
@@ -17,17 +18,29 @@ class ClipParallelEncode(io.ComfyNode):
             display_name="Clip-Parallel Encode",
             category=CATEGORY,
             description="Turns frames into latents, each rank its own, so that the sampler can refine them.",
-            search_aliases=["vae encode", "video to video", "video encode"],
+            search_aliases=[
+                "vae encode",
+                "video encode",
+                "video to video",
+                "vid2vid",
+                "v2v",
+                "image to video",
+                "img2vid",
+                "i2v",
+            ],
             inputs=[
                 Model.Input("model", tooltip="From Load Video Model: its VAE encodes."),
-                io.Image.Input("images", tooltip="All frames of a video, in order."),
+                io.Image.Input("images", tooltip="All frames of a video, in order, or one picture."),
                 ranks_input(),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w), for the sampler.")],
+            outputs=[io.Latent.Output("latent", tooltip="The video's latents, (T, C, h, w), for the sampler.")],
         )
 
     @classmethod
+    @checks_widgets
     def execute(cls, model: ModelChoice, images, ranks: RanksChoice | None = None) -> io.NodeOutput:
-        frames, height, width = images.shape[:3]
-        job = still_job(model, frames=frames, height=height, width=width, decode=False)
-        return io.NodeOutput({"samples": host.run(job, ranks or RanksChoice(), init=images[..., :3]).latents})
+        pictures = border.frames_of("images", images)
+        frames, height, width = pictures.shape[:3]
+        job = still_job(model, "images", frames=frames, height=height, width=width, decode=False)
+        video = host.run(job, ranks or RanksChoice(), init=pictures)
+        return io.NodeOutput(border.to_comfyui(video.latents, folder.inspect(model.model, model.parts)))

@@ -23,7 +23,7 @@ from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.protocol import Job, Step
-from .preview import Colours, grid, scaling_factor, stored_colours
+from .preview import Colours, grid, stored_colours
 from .sockets import RanksChoice
 from .status import Status, duration, starting
 
@@ -76,14 +76,15 @@ class WarmPool:
             memory.free_memory(grown, device, keep_loaded=own)
 
 
-def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> Video:
-    """Run a job on the chosen ranks with ComfyUI's progress bar, preview and Cancel.
+def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None, init_is_latents: bool = False) -> Video:
+    """Run a job on the chosen ranks with ComfyUI's progress bar, preview and Cancel. The init is as `Pool.run` takes it.
 
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
-    devices = resolve(choice.devices)
+    devices = resolve(choice.devices, frames=job.frames)
+    memory = plan(job, len(devices)).memory  # first: a job that is refused ends no other pool
     warm = _warm_pool(devices, choice.threads or None)
-    warm.enlist(plan(job, len(devices)).memory.peak)
+    warm.enlist(memory.peak)
     notice = keys_notice(job) if job.num_inference_steps else None
     try:
         with Progress(job) as progress:
@@ -92,7 +93,12 @@ def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None) -> V
             if not warm.pool.process_ids:
                 progress.say(starting(devices))
             video = warm.pool.run(
-                job, init=init, on_step=progress, on_notice=progress.notify, should_stop=progress.is_cancelled
+                job,
+                init=init,
+                init_is_latents=init_is_latents,
+                on_step=progress,
+                on_notice=progress.notify,
+                should_stop=progress.is_cancelled,
             )
             if not progress.cancelled:
                 return video
@@ -198,13 +204,19 @@ def known_colours(job: Job) -> Colours | None:
     """Return the colours of a job's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
     model = inspect(job.model, job.parts)
     own = stored_colours(model.vae, model.latent_channels)
-    known = KNOWN_VAES.get((model.latent_channels, scaling_factor(model.vae)))
+    known = KNOWN_VAES.get((model.latent_channels, model.scaling_factor))
     if own is not None or known is None:
         return own
     form = known()
     return Colours(
         latent_rgb_factors=form.latent_rgb_factors, latent_rgb_factors_bias=form.latent_rgb_factors_bias or (0.0, 0.0, 0.0)
     )
+
+
+def resize(frames_FHWC: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
+    """Return frames in another size, as ComfyUI's own *Upscale Image* does: the middle of them, if the aspect is another."""
+    scaled_FCHW = comfy.utils.common_upscale(frames_FHWC.movedim(-1, 1), width, height, "lanczos", "center")
+    return scaled_FCHW.movedim(1, -1)
 
 
 def refused(check) -> bool | str:

@@ -2,11 +2,15 @@
 
 from comfy_api.latest import io
 
-from . import host
-from .model import SAME, LoadVideoModel
+from ..parallel import folder, timeline
+from ..parallel.protocol import MAX_FRAMES, Job
+from . import border, host
+from .model import find
 from .sockets import CATEGORY, ModelChoice, RanksChoice, TimelineText
 from .timeline import EXAMPLE
-from .widgets import build_job, seed_input, size_inputs
+from .widgets import build_job, check_widgets, checks_widgets, fill_sizes, seed_input, size_inputs
+
+FPS = 8.0
 
 
 class LongVideo(io.ComfyNode):
@@ -19,7 +23,7 @@ class LongVideo(io.ComfyNode):
             display_name="Long Video",
             category=CATEGORY,
             description="Makes one long video from text on all GPUs: model, prompts, length, seed. The other nodes give full control.",
-            search_aliases=["video infinity", "text to video", "long video generation"],
+            search_aliases=["video infinity", "text to video", "t2v", "txt2vid", "long video generation"],
             inputs=[
                 io.Combo.Input("model", options=list(host.model_folders()), tooltip="A diffusers model in models/diffusers."),
                 io.String.Input(
@@ -33,22 +37,46 @@ class LongVideo(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("images", tooltip="All frames, (T, H, W, 3)."),
-                io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w)."),
+                io.Latent.Output("latent", tooltip="The video's latents, (T, C, h, w)."),
+                io.Float.Output("fps", tooltip="Frames a second, for Create Video."),
             ],
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
-        """Refuse a folder that can't be run, before anything runs."""
-        return LoadVideoModel.validate_inputs(model, SAME)
+    def validate_inputs(
+        cls, model: str | None, prompt: str | None, width: int | None, height: int | None, frames: int | None
+    ) -> bool | str:
+        """Refuse what can't be run, before anything runs; None comes over a link, and is seen when the node runs."""
+        typed = {"model": model, "prompt": prompt, "width": width, "height": height, "frames": frames}
+        return host.refused(lambda: _check(cls, {name: value for name, value in typed.items() if value is not None}))
 
     @classmethod
-    def execute(cls, model: str, prompt: str, **widgets) -> io.NodeOutput:
-        cfg = 3.0 if model == host.BUNDLED else 9.0
-        choice = ModelChoice(model=host.model_folders()[model], dtype=host.fitting_dtype())
-        job = build_job(choice, TimelineText(text=as_timeline(prompt), fade=4), None, fps=8.0, steps=20, cfg=cfg, **widgets)
+    @checks_widgets
+    def execute(cls, **widgets) -> io.NodeOutput:
+        job = _job(**widgets)
         video = host.run(job, RanksChoice())
-        return io.NodeOutput(video.frames, {"samples": video.latents})
+        latent = border.to_comfyui(video.latents, folder.inspect(job.model))
+        return io.NodeOutput(video.frames, latent, job.fps)
+
+
+def _check(node: type[io.ComfyNode], typed: dict) -> None:
+    """Raise JobRefused for the first widget that can't be run, as far as those that are typed tell."""
+    check_widgets(node, typed)
+    if "prompt" in typed:
+        timeline.parse(as_timeline(typed["prompt"]), fps=FPS, frames=typed.get("frames", MAX_FRAMES))
+    if "model" in typed:
+        blank = {"prompt": "0: a", "width": 8192, "height": 8192, "frames": 1, "seed": 0}  # what any model can make
+        job = _job(**blank | {name: value for name, value in typed.items() if name != "prompt"})
+        folder.check(job, 1)
+
+
+def _job(*, model: str, prompt: str, width: int, height: int, frames: int, seed: int) -> Job:
+    path, _ = find(model)
+    choice = ModelChoice(model=path, dtype=host.fitting_dtype())
+    sizes = fill_sizes(folder.inspect(path), width=width, height=height, frames=frames)
+    told = TimelineText(text=as_timeline(prompt), fade=4)
+    cfg = 3.0 if model == host.BUNDLED else 9.0
+    return build_job(choice, told, None, fps=FPS, steps=20, cfg=cfg, seed=seed, **sizes)
 
 
 def as_timeline(prompt: str) -> str:

@@ -3,9 +3,11 @@
 from comfy_api.latest import io
 
 from ..parallel import folder
+from ..parallel.errors import JobRefused
 from ..parallel.protocol import checked
 from . import host
 from .sockets import CATEGORY, Model, ModelChoice
+from .widgets import checks_widgets
 
 SAME = "the same folder"
 
@@ -52,15 +54,22 @@ class LoadVideoModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str, parts: str = SAME) -> bool | str:
-        """Refuse a folder that can't be run, before anything runs."""
-        found = host.model_folders()
-        if model not in found or (parts != SAME and parts not in found):
-            return f"model {model!r} with parts {parts!r} is not in models/diffusers: choose one of {', '.join(found)}"
-        return host.refused(lambda: folder.inspect(found[model], None if parts == SAME else found[parts]))
+    def validate_inputs(cls, model: str | None, parts: str | None = SAME) -> bool | str:
+        """Refuse a folder that can't be run, before anything runs; None comes over a link, and is seen when the node runs."""
+        return model is None or parts is None or host.refused(lambda: find(model, parts))
 
     @classmethod
+    @checks_widgets
     def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "none") -> io.NodeOutput:
-        found = host.model_folders()
-        second = None if parts == SAME else found[parts]
-        return io.NodeOutput(checked(ModelChoice, model=found[model], parts=second, dtype=dtype, offload=offload))
+        first, second = find(model, parts)
+        return io.NodeOutput(checked(ModelChoice, model=first, parts=second, dtype=dtype, offload=offload))
+
+
+def find(model: str, parts: str = SAME) -> tuple[str, str | None]:
+    """Return the folders that two names stand for; raise JobRefused if they are not there or can't be run."""
+    found = host.model_folders()
+    if model not in found or (parts != SAME and parts not in found):
+        raise JobRefused(f"model {model!r} with parts {parts!r} is not in models/diffusers: choose one of {', '.join(found)}")
+    first, second = found[model], None if parts == SAME else found[parts]
+    folder.inspect(first, second)
+    return first, second

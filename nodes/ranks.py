@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..parallel.pool.devices import resolve
 from . import host
 from .sockets import CATEGORY, Ranks, RanksChoice
+from .widgets import checks_widgets
 
 
 class WorkerRanks(io.ComfyNode):
@@ -35,10 +36,12 @@ class WorkerRanks(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, devices: str) -> bool | str:
+    def validate_inputs(cls, devices: str | None) -> bool | str:
         """Refuse a device that is not there."""
-        return host.refused(lambda: resolve(devices))
+        return devices is None or host.refused(lambda: resolve(devices))
 
     @classmethod
+    @checks_widgets
     def execute(cls, devices: str, threads: int, keep_warm: bool) -> io.NodeOutput:
+        resolve(devices)
         return io.NodeOutput(RanksChoice(devices=devices, threads=threads, keep_warm=keep_warm))

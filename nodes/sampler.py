@@ -1,10 +1,24 @@
-"""Clip-Parallel Sampler: noise (or a LATENT) -> the latents of one long video."""
+"""Clip-Parallel Sampler: noise, or a LATENT, or an IMAGE -> the latents of one long video."""
 
 from comfy_api.latest import io
 
-from . import host
+from ..parallel import folder
+from ..parallel.errors import JobRefused
+from . import border, host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import build_job, ranks_input, sampling_inputs, scope_input, size_inputs, tuning_input
+from .widgets import (
+    build_job,
+    checks_widgets,
+    fill_sizes,
+    ranks_input,
+    sampling_inputs,
+    scope_input,
+    size_inputs,
+    tuning_input,
+)
+
+SEARCHED = ["ksampler", "video sampler", "long video", "clip parallelism", "text to video", "t2v", "txt2vid"]
+SEARCHED += ["image to video", "img2vid", "i2v", "video to video", "vid2vid", "v2v"]
 
 
 class ClipParallelSampler(io.ComfyNode):
@@ -17,11 +31,11 @@ class ClipParallelSampler(io.ComfyNode):
             display_name="Clip-Parallel Sampler",
             category=CATEGORY,
             description="Samples one long video on all ranks at once, each its own clip, with no seam between them.",
-            search_aliases=["ksampler", "video sampler", "long video", "clip parallelism"],
+            search_aliases=SEARCHED,
             inputs=[
                 Model.Input("model", tooltip="From Load Video Model."),
                 Timeline.Input("timeline", tooltip="From Prompt Timeline."),
-                *size_inputs(),
+                *size_inputs(has_start=True),
                 *sampling_inputs(),
                 io.Float.Input(
                     "denoise",
@@ -29,11 +43,13 @@ class ClipParallelSampler(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    tooltip="Share of the steps to run on `latent`: low keeps it, high changes it; 1 starts from noise alone.",
+                    tooltip="Share of the steps to run on `latent` or `image`: low keeps it, high changes it; 1 starts from noise alone.",
                 ),
                 ranks_input(),
                 scope_input(),
-                io.Latent.Input("latent", optional=True, tooltip="A video to start from, with `denoise` below 1."),
+                io.Latent.Input(
+                    "latent", optional=True, tooltip="A video, or one frame for all, to start from, with `denoise` below 1."
+                ),
                 tuning_input(),
                 io.Combo.Input(
                     "noise",
@@ -53,15 +69,28 @@ class ClipParallelSampler(io.ComfyNode):
                     optional=True,
                     tooltip="With `mixed` noise: how much of it all frames have in common; 0 is none, 1 is all.",
                 ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Instead of `latent`: a picture for all frames, or a video's frames, to start from, with `denoise` "
+                    "below 1; scaled to width and height, and cropped to their middle.",
+                ),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The video's latents, (1, C, T, h, w): decode, save or refine them.")],
+            outputs=[
+                io.Latent.Output("latent", tooltip="The video's latents, (T, C, h, w): decode, save or refine them."),
+                io.Float.Output("fps", tooltip="Frames a second, for Create Video."),
+            ],
         )
 
     @classmethod
+    @checks_widgets
     def execute(
         cls,
         model: ModelChoice,
         timeline: TimelineText,
+        width: int,
+        height: int,
+        frames: int,
         denoise: float,
         ranks=None,
         scope=None,
@@ -69,10 +98,20 @@ class ClipParallelSampler(io.ComfyNode):
         tuning=None,
         noise="independent",
         noise_share=0.5,
+        image=None,
         **widgets,
     ) -> io.NodeOutput:
-        widgets |= {"denoise": denoise, "noise": {"kind": noise, "share": noise_share}}
+        parts = folder.inspect(model.model, model.parts)
+        start = border.start_of(latent, image, parts)
+        if start is None and denoise < 1:
+            raise JobRefused(
+                f"denoise: {denoise:g} needs a video or a picture to start from: connect latent or image, or use 1"
+            )
+        sizes = fill_sizes(parts, start.size if start else None, width=width, height=height, frames=frames)
+        widgets |= sizes | {"denoise": denoise, "noise": {"kind": noise, "share": noise_share}}
         job = build_job(model, timeline, scope, tuning, decode=False, **widgets)
-        init = None if latent is None or denoise == 1 else latent["samples"][0]
-        video = host.run(job, ranks or RanksChoice(), init=init)
-        return io.NodeOutput({"samples": video.latents})
+        folder.check(job, 1)  # before a picture is scaled
+        init = None if start is None or denoise == 1 else border.fit(start, job)
+        is_latents = start is not None and start.kind == "latent"
+        video = host.run(job, ranks or RanksChoice(), init=init, init_is_latents=is_latents)
+        return io.NodeOutput(border.to_comfyui(video.latents, parts), job.fps)

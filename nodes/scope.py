@@ -2,9 +2,12 @@
 
 from comfy_api.latest import io
 
+from ..parallel.errors import JobRefused
 from ..parallel.protocol import Scope as ScopeSettings
 from ..parallel.protocol import checked
+from . import host
 from .sockets import CATEGORY, Scope
+from .widgets import check_widgets, checks_widgets
 
 
 def _bias(name: str, default: float, what: str) -> io.Float.Input:
@@ -51,11 +54,12 @@ class DualScopeAttention(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, trained_frames: int) -> bool | str:
+    def validate_inputs(cls, trained_frames: int | None) -> bool | str:
         """Refuse a logarithm that is zero."""
-        return "trained_frames: wanted 0, or 2 and more, got 1" if trained_frames == 1 else True
+        return trained_frames is None or host.refused(lambda: _check_trained(cls, trained_frames))
 
     @classmethod
+    @checks_widgets
     def execute(
         cls,
         local_context: int,
@@ -68,6 +72,7 @@ class DualScopeAttention(io.ComfyNode):
         ramp: bool,
         trained_frames: int,
     ) -> io.NodeOutput:
+        _check_trained(cls, trained_frames)
         scope = checked(
             ScopeSettings,
             local_context=local_context,
@@ -79,3 +84,9 @@ class DualScopeAttention(io.ComfyNode):
             trained_frames=trained_frames or None,
         )
         return io.NodeOutput(scope)
+
+
+def _check_trained(node: type[io.ComfyNode], trained_frames: int) -> None:
+    check_widgets(node, {"trained_frames": trained_frames})
+    if trained_frames == 1:
+        raise JobRefused("trained_frames: wanted 0, or 2 and more, got 1")

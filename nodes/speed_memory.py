@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..parallel.protocol import Tuning as TuningSettings
 from ..parallel.protocol import checked
 from .sockets import CATEGORY, Tuning
+from .widgets import checks_widgets
 
 
 class SpeedAndMemory(io.ComfyNode):
@@ -71,6 +72,7 @@ class SpeedAndMemory(io.ComfyNode):
         )
 
     @classmethod
+    @checks_widgets
     def execute(cls, frames_at_once: int, pixels_at_once: int, stale_after: int, **widgets) -> io.NodeOutput:
         optional = {"frames_at_once": frames_at_once, "pixels_at_once": pixels_at_once, "stale_after": stale_after}
         unset = {name: value or None for name, value in optional.items()}

@@ -6,6 +6,7 @@ from ..parallel import timeline
 from ..parallel.protocol import MAX_FRAMES
 from . import host
 from .sockets import CATEGORY, Timeline, TimelineText
+from .widgets import checks_widgets
 
 EXAMPLE = (
     "0: a red circle orbiting clockwise on a gray background\n48: a blue triangle bouncing horizontally on a gray background"
@@ -39,12 +40,14 @@ class PromptTimeline(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, timeline: str) -> bool | str:
+    def validate_inputs(cls, timeline: str | None) -> bool | str:
         """Refuse a line that is none, and say which."""
-        return host.refused(lambda: _parse(timeline))
+        return timeline is None or host.refused(lambda: _parse(timeline))
 
     @classmethod
+    @checks_widgets
     def execute(cls, timeline: str, fade: int, negative: str) -> io.NodeOutput:
+        _parse(timeline)
         return io.NodeOutput(TimelineText(text=timeline, fade=fade, negative=negative))
 
 

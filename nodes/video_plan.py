@@ -3,11 +3,12 @@
 import torch
 from comfy_api.latest import io
 
+from ..parallel import folder
 from ..parallel.plan import Plan, keys_notice, plan
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import build_job, length_inputs, ranks_input, scope_input, size_inputs, tuning_input
+from .widgets import build_job, checks_widgets, fill_sizes, length_inputs, ranks_input, scope_input, size_inputs, tuning_input
 
 
 class VideoPlan(io.ComfyNode):
@@ -48,10 +49,14 @@ class VideoPlan(io.ComfyNode):
         )
 
     @classmethod
+    @checks_widgets
     def execute(
         cls,
         model: ModelChoice,
         timeline: TimelineText,
+        width: int,
+        height: int,
+        frames: int,
         frame: int,
         planned_ranks: int,
         ranks=None,
@@ -59,8 +64,10 @@ class VideoPlan(io.ComfyNode):
         tuning=None,
         **widgets,
     ) -> io.NodeOutput:
-        job = build_job(model, timeline, scope, tuning, **widgets)
-        outline = plan(job, planned_ranks or len(resolve((ranks or RanksChoice()).devices)))
+        parts = folder.inspect(model.model, model.parts)
+        sizes = fill_sizes(parts, width=width, height=height, frames=frames)
+        job = build_job(model, timeline, scope, tuning, **sizes, **widgets)
+        outline = plan(job, planned_ranks or len(resolve((ranks or RanksChoice()).devices, frames=frames)))
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
         return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, describe(outline, shown))

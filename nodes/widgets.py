@@ -1,23 +1,29 @@
-"""Widgets that several nodes share, and the Job that they add up to."""
+"""Widgets that several nodes share, what fits them, and the Job that they add up to."""
+
+import functools
+import math
+from collections.abc import Callable
 
 from comfy_api.latest import io
 
-from ..parallel import timeline
-from ..parallel.folder import SCHEDULERS
+from ..parallel import folder, timeline
+from ..parallel.errors import JobRefused
+from ..parallel.folder import SCHEDULERS, ModelFolder
 from ..parallel.protocol import Job, Prompt, Scope, Tuning, checked
 from .sockets import ModelChoice, Ranks, TimelineText
 from .sockets import Scope as ScopeSocket
 from .sockets import Tuning as TuningSocket
 
 
-def size_inputs() -> list[io.Input]:
-    """Return the widgets of a video's size."""
+def size_inputs(*, has_start: bool = False) -> list[io.Input]:
+    """Return the widgets of a video's size; with `has_start` 0 means that of the node's `latent` or `image`."""
+    first = "that of latent or image, else " if has_start else ""
+    pixels = f"Pixels; 0: {first}the model's own. Use what the model was trained on."
+    frames = "Frames of the whole video; cost grows in line with it." + " 0: those of latent or image." * has_start
     return [
-        io.Int.Input("width", default=64, min=8, max=8192, step=8, tooltip="Pixels. Use what the model was trained on."),
-        io.Int.Input("height", default=64, min=8, max=8192, step=8, tooltip="Pixels. Use what the model was trained on."),
-        io.Int.Input(
-            "frames", default=96, min=1, max=100_000, tooltip="Frames of the whole video; cost grows in line with it."
-        ),
+        io.Int.Input("width", default=0, min=0, max=8192, step=8, tooltip=pixels),
+        io.Int.Input("height", default=0, min=0, max=8192, step=8, tooltip=pixels),
+        io.Int.Input("frames", default=96, min=0 if has_start else 1, max=100_000, tooltip=frames),
     ]
 
 
@@ -68,6 +74,67 @@ def seed_input() -> io.Input:
     return io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip=tip)
 
 
+def check_widgets(node: type[io.ComfyNode], values: dict[str, object]) -> None:
+    """Raise JobRefused, with the widget's name, unless each value fits its widget; other inputs are passed over.
+
+    ComfyUI checks what is typed into a widget, but not what comes over a link.
+    """
+    for widget in node.define_schema().inputs:
+        if widget.id in values and isinstance(widget, io.WidgetInput):
+            _check_widget(widget, values[widget.id])
+
+
+def _check_widget(widget: io.WidgetInput, value: object) -> None:
+    kinds = {
+        io.Int.Input: "a whole number",
+        io.Float.Input: "a number",
+        io.String.Input: "text",
+        io.Boolean.Input: "true or false",
+    }
+    types = {io.Int.Input: int, io.Float.Input: (int, float), io.String.Input: str, io.Boolean.Input: bool}
+    kind = type(widget)
+    if kind is io.Combo.Input:
+        wanted = None if value in widget.options else f"one of {', '.join(map(str, widget.options))}"
+    elif not isinstance(value, types[kind]) or (isinstance(value, bool) and kind is not io.Boolean.Input):
+        wanted = kinds[kind]
+    elif isinstance(value, float) and not math.isfinite(value):
+        wanted = "a finite number"
+    else:
+        wanted = _wanted_range(getattr(widget, "min", None), getattr(widget, "max", None), value)
+    if wanted is not None:
+        raise JobRefused(f"{widget.id}: wanted {wanted}, got {value!r:.80}")
+
+
+def _wanted_range(least, most, value) -> str | None:
+    if least is not None and value < least:
+        return f"at least {least}"
+    return f"at most {most}" if most is not None and value > most else None
+
+
+def checks_widgets(execute: Callable) -> Callable:
+    """Let a node's `execute` see nothing that does not fit its widgets."""
+
+    @functools.wraps(execute)
+    def checked_execute(cls, **inputs):
+        check_widgets(cls, inputs)
+        return execute(cls, **inputs)
+
+    return checked_execute
+
+
+def fill_sizes(
+    model: ModelFolder, start: tuple[int, int, int] | None = None, *, width: int, height: int, frames: int
+) -> dict[str, int]:
+    """Return width, height and frames, with what 0 stands for: those of `start` (frames, height, width), else the model's own."""
+    if frames == 0 and start is None:
+        raise JobRefused("frames: 0 takes those of latent or image, and neither is connected: say how many")
+    if 0 in (width, height) and start is None and model.own_size is None:
+        name = "width" if width == 0 else "height"
+        raise JobRefused(f"{name}: 0 takes the model's own, and its configuration names none: say how many pixels")
+    own_frames, own_height, own_width = start or (frames, *(model.own_size or (height, width)))
+    return {"width": width or own_width, "height": height or own_height, "frames": frames or own_frames}
+
+
 def build_job(
     model: ModelChoice,
     told: TimelineText,
@@ -98,17 +165,22 @@ def build_job(
     )
 
 
-def still_job(model: ModelChoice, *, frames: int, height: int, width: int, decode: bool) -> Job:
-    """Return a Job that samples nothing: it only encodes, or only decodes, its init."""
+def still_job(model: ModelChoice, name: str, *, frames: int, height: int, width: int, decode: bool) -> Job:
+    """Return a Job that samples nothing: it only encodes, or only decodes, what came by an input; refusals name that."""
     silence = (Prompt(frame=0, text=""),)
-    return checked(
-        Job,
-        **dict(model),
-        prompts=silence,
-        frames=frames,
-        height=height,
-        width=width,
-        num_inference_steps=0,
-        guidance_scale=1.0,
-        decode=decode,
-    )
+    try:
+        job = checked(
+            Job,
+            **dict(model),
+            prompts=silence,
+            frames=frames,
+            height=height,
+            width=width,
+            num_inference_steps=0,
+            guidance_scale=1.0,
+            decode=decode,
+        )
+        folder.check(job, 1)
+    except JobRefused as error:
+        raise JobRefused(f"{name}: {error}") from None
+    return job

@@ -26,11 +26,16 @@ from .snapshot_file import Keeper, Stored, load
 from .whole import whole
 
 
+def is_latents(file: str | None) -> bool:
+    """Return whether an init's file holds latents, and not frames."""
+    return file is not None and file.endswith(".safetensors")
+
+
 def read_init(file: str | None, job: Job):
     """Return the init as the pool takes it, or None; raise JobRefused."""
     if file is None:
         return None
-    if not file.endswith(".safetensors"):
+    if not is_latents(file):
         return movies.read(Path(file), height=job.height, width=job.width, most=job.frames)
     try:
         return load_file(file)["latents"][0].float()
@@ -78,8 +83,9 @@ def check_files(args: argparse.Namespace) -> None:
 
 def generate(args: argparse.Namespace, should_stop) -> None:
     """Run one job, or the rest of one, and write what it made."""
-    stored, devices = read_stored(args), resolve(args.devices)
+    stored = read_stored(args)
     job = build_job(args) if stored is None else stored.job
+    devices = resolve(args.devices, frames=job.frames)
     check(job, len(devices))
     if (notice := keys_notice(job)) is not None:
         print_notice(notice)
@@ -95,7 +101,14 @@ def generate(args: argparse.Namespace, should_stop) -> None:
     with Pool(devices, args.threads, restarts=args.restarts) as pool:
         try:
             video = pool.run(
-                job, init=init, stored=stored, keeper=keeper, on_step=bar, on_notice=print_notice, should_stop=should_stop
+                job,
+                init=init,
+                init_is_latents=is_latents(args.init),
+                stored=stored,
+                keeper=keeper,
+                on_step=bar,
+                on_notice=print_notice,
+                should_stop=should_stop,
             )
         finally:
             bar.close()

@@ -12,6 +12,12 @@ VideoInfinityError
 class VideoInfinityError(Exception):
     """Anything that this pack raises on purpose."""
 
+    # What prints an error puts its module first, here a path as long as the sentence; this one is left out.
+    __module__ = "builtins"
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = VideoInfinityError.__module__
+
 
 class JobRefused(VideoInfinityError, ValueError):
     """The input is wrong. The message says what was wanted, what came and what to do."""

@@ -57,6 +57,8 @@ class ModelFolder(Frozen):
     vae_channels: int  # of its layers at full size
     latent_channels: int
     scale: int  # pixels of a frame for one latent pixel
+    scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # what the net sees, for one of the VAE's own latents
+    own_size: tuple[int, int] | None  # height and width in pixels that its configuration names
     fps_cond: bool
 
     def history(self, scheduler: str) -> int:
@@ -85,6 +87,7 @@ def inspect(model: str, parts: str | None = None) -> ModelFolder:
     read_config(places["tokenizer"] / "tokenizer_config.json")
     _check_fit(config, vae, text_encoder, places)
     widths = vae.get("block_out_channels", [128] * 4)
+    scale = 2 ** (len(widths) - 1)
     return checked(
         ModelFolder,
         family=family,
@@ -95,7 +98,9 @@ def inspect(model: str, parts: str | None = None) -> ModelFolder:
         unet_shape=_shape(config, unet),
         vae_channels=widths[0],
         latent_channels=int(config.get("in_channels", 4)),
-        scale=2 ** (len(widths) - 1),
+        scale=scale,
+        scaling_factor=vae.get("scaling_factor", 0.18215),
+        own_size=_own_size(config.get("sample_size"), scale),
         fps_cond=bool(config.get("fps_cond", False)),
     )
 
@@ -127,6 +132,13 @@ def _shape(config: dict, unet: Path) -> UNetShape:
         return checked(UNetShape, **{name: config[name] for name in UNetShape.model_fields if name in config})
     except JobRefused as error:
         raise JobRefused(f"{unet / 'config.json'}: {error}: get the folder again") from None
+
+
+def _own_size(sample_size: object, scale: int) -> tuple[int, int] | None:
+    """Return the height and width in pixels that a UNet's `sample_size` (one number for both, or two) stands for."""
+    sides = sample_size if isinstance(sample_size, list) else [sample_size, sample_size]
+    whole = [side * scale for side in sides if isinstance(side, int) and side > 0]
+    return (whole[0], whole[1]) if len(whole) == len(sides) == 2 else None
 
 
 def _check_fit(unet: dict, vae: dict, text_encoder: dict, places: dict[str, Path]) -> None:

@@ -133,7 +133,7 @@ def test_latents_as_wide_as_three_are_latents(tiny, pools):
     narrow = {"width": 24, "num_inference_steps": 1}
     made = pools(2).run(job(BUNDLED, **narrow))
     assert made.latents.shape == (1, 4, 9, 2, 3)
-    again = pools(2).run(job(BUNDLED, **narrow | {"num_inference_steps": 0}), init=made.latents[0])
+    again = pools(2).run(job(BUNDLED, **narrow | {"num_inference_steps": 0}), init=made.latents[0], init_is_latents=True)
     assert torch.equal(again.latents, made.latents)
 
 
@@ -193,11 +193,12 @@ def test_wrong_input_is_refused_before_any_rank_starts(tiny, tmp_path):
     for wrong in (job(tmp_path / "no"), job(tiny, height=17), job(tiny, frames=1), job(tiny, denoise=0.5)):
         with pytest.raises(JobRefused):
             pool.run(wrong)
-    message = (
-        r"^init: wanted frames \(9, 16, 16, 3\), one frame \(1, 16, 16, 3\) or latents \(4, 9, 8, 8\), got \(8, 16, 16, 3\)$"
-    )
+    message = r"^init: wanted frames of shape \(9, 16, 16, 3\) or \(1, 16, 16, 3\), got \(8, 16, 16, 3\)$"
     with pytest.raises(JobRefused, match=message):
         pool.run(job(tiny, denoise=0.5), init=torch.zeros(8, 16, 16, 3))
+    message = r"^init: wanted latents of shape \(4, 9, 8, 8\) or \(4, 1, 8, 8\), got \(9, 16, 16, 3\)$"
+    with pytest.raises(JobRefused, match=message):
+        pool.run(job(tiny, denoise=0.5), init=torch.zeros(9, 16, 16, 3), init_is_latents=True)
     with pytest.raises(JobRefused, match=r"^denoise: 1 would leave nothing of the init: use less, such as 0.6$"):
         pool.run(job(tiny), init=torch.zeros(9, 16, 16, 3))
     assert pool.process_ids == ()
@@ -215,9 +216,18 @@ def test_an_init_reaches_the_rank_that_owns_its_frames(tiny, pools):
     assert torch.isfinite(still).all()
 
 
+def test_the_latents_of_one_frame_serve_all_frames_as_its_picture_does(tiny, pools):
+    picture = torch.rand(1, 16, 16, 3)
+    encoded = pools(1).run(job(tiny, frames=1, num_inference_steps=0, decode=False), init=picture).latents[0]
+    weak = job(tiny, denoise=0.5, guidance_scale=1.0)
+    from_picture = pools(3).run(weak, init=picture).latents
+    from_latents = pools(3).run(weak, init=encoded, init_is_latents=True).latents
+    assert encoded.shape == (4, 1, 8, 8) and (from_latents - from_picture).abs().max() < 1e-4
+
+
 def test_a_job_of_no_steps_encodes_or_decodes_an_init(tiny, pools):
     made = pools(3).run(job(tiny))
-    decoded = pools(2).run(job(tiny, num_inference_steps=0), init=made.latents[0])
+    decoded = pools(2).run(job(tiny, num_inference_steps=0), init=made.latents[0], init_is_latents=True)
     assert torch.equal(decoded.latents, made.latents)
     assert torch.allclose(decoded.frames, made.frames, atol=1e-4)
     encoded = pools(3).run(job(tiny, num_inference_steps=0, decode=False), init=made.frames)
@@ -267,3 +277,9 @@ def test_a_gpu_rank_makes_the_video_that_a_cpu_rank_makes(tiny, pools):
     with Pool(("cuda:0",)) as pool:
         got = pool.run(job(tiny)).latents
     assert (got - pools(1).run(job(tiny)).latents).abs().max() < 1e-2
+
+
+def test_auto_takes_no_more_ranks_than_there_are_frames():
+    assert len(resolve("auto", frames=1)) == 1
+    assert resolve("auto", frames=1000) == resolve("auto")
+    assert resolve("cpu,cpu", frames=1) == ("cpu", "cpu"), "what was named is not taken away unsaid: the job is refused"

@@ -8,14 +8,15 @@ import torch
 from ..errors import JobRefused
 
 
-def resolve(names: str) -> tuple[str, ...]:
+def resolve(names: str, *, frames: int | None = None) -> tuple[str, ...]:
     """Return one device a rank from a comma-separated list, or from `auto`: every GPU, else two CPU ranks.
 
-    Raises JobRefused for a device that is not there.
+    `auto` takes no more than a video has `frames`: a rank without one would have nothing to do. Raises JobRefused for a device that is not there.
     """
     there = torch.cuda.device_count()
     if names.strip() == "auto":
-        return tuple(f"cuda:{i}" for i in range(there)) or ("cpu",) * min(2, os.cpu_count() or 1)
+        found = tuple(f"cuda:{i}" for i in range(there)) or ("cpu",) * min(2, os.cpu_count() or 1)
+        return found[:frames]
     devices = tuple(name.strip() for name in names.split(","))
     for device in devices:
         if device != "cpu" and not re.fullmatch(r"cuda:(0|[1-9]\d{0,3})", device):

@@ -99,13 +99,15 @@ class Pool:
         job: Job,
         *,
         init: torch.Tensor | None = None,
+        init_is_latents: bool = False,
         stored: Stored | None = None,
         keeper: Keeper | None = None,
         on_step: Callable[[Step, torch.Tensor], None] = lambda step, latents: None,
         on_notice: Callable[[str], None] = lambda said: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Video:
-        """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1], or latents (C, T, h, w).
+        """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1], or, and then
+        it must be said, latents (C, T or 1, h, w) as the net sees them; one frame serves for all.
 
         With 0 steps the init is only encoded or decoded. `on_step` hears every step of every rank, and sees the latents
         (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left start again from the last
@@ -114,10 +116,10 @@ class Pool:
         too many are lost (all ranks end).
         """
         model = folder.check(job, len(self.devices))
-        shape_CTHW = _check(job, model, init, resumed=stored is not None)
+        shape_CTHW = _check(job, model, init, init_is_latents=init_is_latents, resumed=stored is not None)
         job = job.model_copy(update={name: _absolute(getattr(job, name)) for name in ("model", "parts")})
         with ExitStack() as stack:
-            blocks = stack.enter_context(reserve(job, model, shape_CTHW, init))
+            blocks = stack.enter_context(reserve(job, model, shape_CTHW, init, init_is_latents))
             if stored is not None:
                 blocks.kept.put(stored.step, stored.planes)
             if keeper is not None:
@@ -211,7 +213,9 @@ def _hopeless(lost: RankLost, restarts: int) -> str:
     return f"{lost}. Given up {times}(see the log for each fault): run it again, or on other devices"
 
 
-def _check(job: Job, model: folder.ModelFolder, init: torch.Tensor | None, *, resumed: bool) -> tuple[int, int, int, int]:
+def _check(
+    job: Job, model: folder.ModelFolder, init: torch.Tensor | None, *, init_is_latents: bool, resumed: bool
+) -> tuple[int, int, int, int]:
     """Return the latents' shape, or raise JobRefused if the init does not suit the job."""
     shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
     if init is None:
@@ -220,11 +224,11 @@ def _check(job: Job, model: folder.ModelFolder, init: torch.Tensor | None, *, re
         return shape
     if job.denoise == 1 and job.num_inference_steps:
         raise JobRefused("denoise: 1 would leave nothing of the init: use less, such as 0.6")
-    allowed = [(job.frames, job.height, job.width, 3), (1, job.height, job.width, 3), shape]
-    if tuple(init.shape) not in allowed:
-        raise JobRefused(
-            f"init: wanted frames {allowed[0]}, one frame {allowed[1]} or latents {allowed[2]}, got {tuple(init.shape)}"
-        )
+    kind, whole, one = "frames", (job.frames, job.height, job.width, 3), (1, job.height, job.width, 3)
+    if init_is_latents:
+        kind, whole, one = "latents", shape, (shape[0], 1, *shape[2:])
+    if tuple(init.shape) not in (whole, one):
+        raise JobRefused(f"init: wanted {kind} of shape {whole} or {one}, got {tuple(init.shape)}")
     return shape
 
 

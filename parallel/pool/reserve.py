@@ -23,7 +23,9 @@ class Reserved:
 
 
 @contextmanager
-def reserve(job: Job, model: ModelFolder, shape_CTHW: tuple[int, ...], init: torch.Tensor | None) -> Iterator[Reserved]:
+def reserve(
+    job: Job, model: ModelFolder, shape_CTHW: tuple[int, ...], init: torch.Tensor | None, init_is_latents: bool
+) -> Iterator[Reserved]:
     """Lend a job its blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them."""
     planes_shape, marks_shape = shapes(shape_CTHW, model.history(job.scheduler))
     frames_shape = (job.frames, job.height, job.width, 3)
@@ -39,7 +41,7 @@ def reserve(job: Job, model: ModelFolder, shape_CTHW: tuple[int, ...], init: tor
             latents=latents.handle,
             frames=frames.handle if frames else None,
             init=lent.handle if lent else None,
-            init_is_latents=init is not None and tuple(init.shape) == shape_CTHW,
+            init_is_latents=init_is_latents,
             planes=planes.handle,
             marks=marks.handle,
         )

@@ -44,7 +44,7 @@ class Blocks:
 
     latents_CTHW: torch.Tensor
     frames_THWC: torch.Tensor | None = None
-    init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T, H, W)
+    init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T or 1, H, W)
     init_is_latents: bool = False
     snapshot: Snapshot | None = None
     resume: int = 0
@@ -144,7 +144,8 @@ def encode_init(
     """
     assert blocks.init is not None
     if blocks.init_is_latents:
-        return blocks.init[:, clip.start : clip.stop][None]
+        latents = blocks.init if blocks.init.shape[1] == 1 else blocks.init[:, clip.start : clip.stop]
+        return latents[None].expand(-1, -1, len(clip), -1, -1)
     frames = blocks.init if len(blocks.init) == 1 else blocks.init[clip.start : clip.stop]
     encoded = []
     for latent in encode_frames(model, frames):

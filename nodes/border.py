@@ -1,0 +1,107 @@
+"""What ComfyUI means by LATENT and IMAGE, and what the engine takes and gives.
+
+A LATENT holds the VAE's own numbers; the engine's latents are what the net sees, `scaling_factor` times as large. ComfyUI's VAE
+Decode shows the first frame alone of a (1, C, T, h, w) LATENT if the VAE is one for pictures, as it is here, and its VAE Encode makes
+(T, C, h, w) of T pictures: so these nodes give out (T, C, h, w), a frame an item of the batch, and take both layouts.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..parallel.errors import JobRefused
+from ..parallel.folder import ModelFolder
+from ..parallel.protocol import Job
+from . import host
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a sampler starts from: latents (C, T, h, w) as the net sees them, or frames (T, H, W, 3); T may be 1 for any video."""
+
+    kind: Literal["latent", "image"]  # the input that it came by
+    values: torch.Tensor
+    frames: int
+    height: int  # in pixels, as is width
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Frames, height and width."""
+        return self.frames, self.height, self.width
+
+
+def to_comfyui(latents_BCTHW: torch.Tensor, model: ModelFolder) -> dict:
+    """Return a video's latents, (1, C, T, h, w) as the net sees them, as a LATENT."""
+    raw_TCHW = latents_BCTHW[0].movedim(0, 1) / model.scaling_factor
+    return {"samples": raw_TCHW.contiguous()}
+
+
+def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
+    """Return a LATENT as the net sees it, (C, T, h, w); raise JobRefused if it is of another model or layout."""
+    _check_kind(latent, model)
+    samples, channels = latent["samples"], model.latent_channels
+    wanted, got = f"wanted a video's latents, (T, {channels}, h, w) or (1, {channels}, T, h, w)", tuple(samples.shape)
+    if samples.ndim == 5 and samples.shape[0] != 1:
+        raise JobRefused(f"latent: {wanted}, got {got}, a batch of {got[0]} videos: run them one by one")
+    if samples.ndim not in (4, 5) or samples.shape[1] != channels or 0 in got:
+        raise JobRefused(f"latent: {wanted}, got {got}: use one that this model's VAE made")
+    raw_CTHW = samples[0] if samples.ndim == 5 else samples.movedim(1, 0)
+    return raw_CTHW.float() * model.scaling_factor
+
+
+def _check_kind(latent: dict, model: ModelFolder) -> None:
+    """Raise JobRefused if a LATENT's fields say that it is not that of a video of this model."""
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise JobRefused(
+            "latent: wanted one video's latents, got several tensors in one, as of video with sound: separate them"
+        )
+    if "type" in latent:
+        raise JobRefused(f"latent: wanted a video's latents, got those of type {latent['type']!r}: use another node for them")
+    for field, ratio in (("downscale_ratio_spacial", model.scale), ("downscale_ratio_temporal", 1)):
+        if latent.get(field, ratio) != ratio:
+            raise JobRefused(f"latent: wanted {field} {ratio}, got {latent[field]}: use a latent that was made for this model")
+
+
+def start_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder) -> Start | None:
+    """Return what a sampler's inputs `latent` and `image` hold, None if neither is connected; raise JobRefused."""
+    if latent is not None and image is not None:
+        raise JobRefused("latent, image: wanted one of them, got both: disconnect one")
+    if latent is not None:
+        if "noise_mask" in latent:
+            raise JobRefused("latent: has a noise_mask, and this sampler changes whole frames: remove the mask")
+        values = from_comfyui(latent, model)
+        frames, height, width = values.shape[1:]
+        return Start("latent", values, frames, height * model.scale, width * model.scale)
+    if image is not None:
+        pictures = frames_of("image", image)
+        return Start("image", pictures, *pictures.shape[:3])
+    return None
+
+
+def frames_of(name: str, image: torch.Tensor) -> torch.Tensor:
+    """Return an IMAGE's frames, (T, H, W, 3), without what is not colour; raise JobRefused that names the input."""
+    if image.ndim != 4 or image.shape[-1] < 3 or 0 in image.shape:
+        raise JobRefused(
+            f"{name}: wanted pictures (T, H, W, 3), got {tuple(image.shape)}: use an IMAGE with red, green and blue"
+        )
+    return image[..., :3]
+
+
+def fit(start: Start, job: Job) -> torch.Tensor:
+    """Return what a job starts from, pictures scaled and cropped to its size; raise JobRefused if it is of another video."""
+    name = start.kind
+    if start.frames not in (1, job.frames):
+        raise JobRefused(
+            f"{name}: wanted {job.frames} frames, as `frames` says, or 1 for all of them, got {start.frames}: "
+            f"set frames to 0 to take those of {name}"
+        )
+    same_size = (start.width, start.height) == (job.width, job.height)
+    if name == "latent" and not same_size:
+        raise JobRefused(
+            f"latent: wanted {job.width}x{job.height} pixels, as width and height say, got {start.width}x{start.height}: "
+            "set width and height to 0 to take those of the latent"
+        )
+    return start.values if same_size else host.resize(start.values, height=job.height, width=job.width)
