@@ -128,6 +128,7 @@ class Progress:
         self.colours = known_colours(job)
         self.notices: list[str] = []
         self.said = ""
+        self.shown = 0  # the step of the last preview
         self.began = self.told = time.monotonic()
         self.cancelled = False
 
@@ -153,7 +154,8 @@ class Progress:
         elif now > self.told + TEXT_SECONDS:
             self.say(self.status.line(now), note=False)
         preview = None
-        if step.rank == 0 and step.phase == "denoise" and step.step and previews_wanted():
+        if self.status.phase == "denoise" and self.status.slowest() > self.shown and previews_wanted():
+            self.shown = self.status.slowest()
             preview = ("JPEG", grid(latents_CTHW, self.colours, comfy_args.preview_size), comfy_args.preview_size)
         share = min((self._share(each) for each in self.status.steps.values()), default=0.0)
         try:

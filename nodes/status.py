@@ -31,7 +31,7 @@ class Status:
         phase = min((each.phase for each in self.steps.values()), key=PHASES.index)
         if phase != self.phase:
             self.phase, self.since = phase, now
-            self.first = self._slowest()
+            self.first = self.slowest()
 
     def line(self, now: float) -> str:
         """Return what to tell the user at a time in seconds."""
@@ -45,13 +45,14 @@ class Status:
         return word if self.phase == "encode" and of <= len(at_work) else f"{word}, {done} of {of} frames"
 
     def _step(self, now: float) -> str:
-        done, of = self._slowest(), max(step.steps for step in self.steps.values() if step.phase == "denoise")
+        done, of = self.slowest(), max(step.steps for step in self.steps.values() if step.phase == "denoise")
         if done <= self.first or done >= of:
             return f"step {done} of {of}"
         left = (now - self.since) / (done - self.first) * (of - done)
         return f"step {done} of {of}, {duration(left)} left"
 
-    def _slowest(self) -> int:
+    def slowest(self) -> int:
+        """Return the step that every rank has done in the phase of the slowest."""
         return min(step.step for step in self.steps.values() if step.phase == self.phase)
 
 

@@ -80,7 +80,7 @@ For **VideoCrafter2** or **ZeroScope** on GPUs: put the diffusers folder into `m
 WORKFLOWS = {
     "first_long_video": Workflow(
         {
-            "long_video": Node("VideoInfinityLongVideo", {"prompt": CIRCLE, "seed": 4}, (40, 100), (420, 380)),
+            "long_video": Node("VideoInfinityLongVideo", {"prompt": CIRCLE, "seed": 4}, (40, 100), (420, 440)),
             **saving("first_long_video", ("long_video", 0), ("long_video", 2), (520, 100)),
         },
         [(FIRST, (920, 100), (420, 380))],

@@ -199,7 +199,7 @@ def test_previews_follow_comfyuis_setting(server: Server):
     assert server.run(short("prompt_timeline", seed=52), preview_method="none").previews == 0
     assert server.run(short("prompt_timeline", seed=53), preview_method="default").previews == 0, "ComfyUI's default is none"
     seen = server.run(short("prompt_timeline", seed=54))
-    assert seen.previews == 4
+    assert seen.previews == 4, "one a step, when all ranks have done it"
     with Image.open(io.BytesIO(seen.picture)) as picture:
         assert picture.size == (512, 512)
         grays = picture.resize((64, 64)).convert("RGB")
