@@ -23,7 +23,7 @@ from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.protocol import Job, Step
-from .preview import Colours, grid, scaling_factor, stored_colours
+from .preview import Colours, grid, stored_colours
 from .sockets import RanksChoice
 from .status import Status, duration, starting
 
@@ -128,6 +128,7 @@ class Progress:
         self.colours = known_colours(job)
         self.notices: list[str] = []
         self.said = ""
+        self.shown = 0  # the step of the last preview
         self.began = self.told = time.monotonic()
         self.cancelled = False
 
@@ -153,7 +154,8 @@ class Progress:
         elif now > self.told + TEXT_SECONDS:
             self.say(self.status.line(now), note=False)
         preview = None
-        if step.rank == 0 and step.phase == "denoise" and step.step and previews_wanted():
+        if self.status.phase == "denoise" and self.status.slowest() > self.shown and previews_wanted():
+            self.shown = self.status.slowest()
             preview = ("JPEG", grid(latents_CTHW, self.colours, comfy_args.preview_size), comfy_args.preview_size)
         share = min((self._share(each) for each in self.status.steps.values()), default=0.0)
         try:
@@ -204,7 +206,7 @@ def known_colours(job: Job) -> Colours | None:
     """Return the colours of a job's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
     model = inspect(job.model, job.parts)
     own = stored_colours(model.vae, model.latent_channels)
-    known = KNOWN_VAES.get((model.latent_channels, scaling_factor(model.vae)))
+    known = KNOWN_VAES.get((model.latent_channels, model.scaling_factor))
     if own is not None or known is None:
         return own
     form = known()

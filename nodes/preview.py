@@ -1,6 +1,5 @@
 """A preview: frames from the whole video as one picture, in true colours where a model's are known."""
 
-import json
 import logging
 import math
 from pathlib import Path
@@ -42,11 +41,6 @@ def stored_colours(vae: Path, channels: int) -> Colours | None:
         return None
     rows = {len(colours.latent_rgb_factors), len(colours.latent_rgb_factors_of_mean or colours.latent_rgb_factors)}
     return colours if rows == {channels} else None
-
-
-def scaling_factor(vae: Path) -> float:
-    """Return what a VAE's latents are multiplied with for the net, with diffusers' default."""
-    return json.loads((vae / "config.json").read_bytes()).get("scaling_factor", 0.18215)
 
 
 def grid(latents_CTHW: torch.Tensor, colours: Colours | None, size: int) -> Image.Image:

@@ -14,6 +14,7 @@ class Status:
 
     model: str
     steps: dict[int, Step] = field(default_factory=dict)
+    counts: dict[tuple[Phase, int], Step] = field(default_factory=dict)  # the last step of each phase and rank
     phase: Phase | None = None  # before the first step
     since: float = 0.0  # when `first`, the step that the phase was first seen with, was heard
     first: int = 0
@@ -25,14 +26,16 @@ class Status:
         before = self.steps.get(step.rank)
         if step.phase == "load" and before is not None and before.phase != "load":
             self.steps.clear()  # a rank was lost, and those left start again
-        self.steps[step.rank] = step
+            self.counts.clear()
+        self.steps[step.rank] = self.counts[step.phase, step.rank] = step
         phase = min((each.phase for each in self.steps.values()), key=PHASES.index)
         if phase != self.phase:
-            self.phase, self.since, self.first = phase, now, self._slowest()
+            self.phase, self.since = phase, now
+            self.first = self.slowest()
 
     def line(self, now: float) -> str:
         """Return what to tell the user at a time in seconds."""
-        at_work = [step for step in self.steps.values() if step.phase == self.phase]
+        at_work = [step for (phase, _), step in self.counts.items() if phase == self.phase]
         done, of = sum(step.step for step in at_work), sum(step.steps for step in at_work)
         if self.phase == "denoise":
             return self._step(now)
@@ -42,13 +45,14 @@ class Status:
         return word if self.phase == "encode" and of <= len(at_work) else f"{word}, {done} of {of} frames"
 
     def _step(self, now: float) -> str:
-        done, of = self._slowest(), max(step.steps for step in self.steps.values() if step.phase == "denoise")
+        done, of = self.slowest(), max(step.steps for step in self.steps.values() if step.phase == "denoise")
         if done <= self.first or done >= of:
             return f"step {done} of {of}"
         left = (now - self.since) / (done - self.first) * (of - done)
         return f"step {done} of {of}, {duration(left)} left"
 
-    def _slowest(self) -> int:
+    def slowest(self) -> int:
+        """Return the step that every rank has done in the phase of the slowest."""
         return min(step.step for step in self.steps.values() if step.phase == self.phase)
 
 

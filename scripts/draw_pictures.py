@@ -1,6 +1,7 @@
 """Draw the pack's pictures: icon and banner, and, from `make demo`'s video, the README's film and the templates' thumbnails.
 
-`python -m scripts.draw_pictures demo/video.mp4` (without the video: icon and banner only).
+`python -m scripts.draw_pictures demo/video.mp4` (without the video: icon and banner only). `--thumbnail` and `--plan` draw what
+the shared workflows make in ComfyUI: the template's picture, and the plan on the help pages.
 """
 
 import argparse
@@ -58,11 +59,21 @@ def thumbnail(frames: list[Image.Image], side: int = 3) -> Image.Image:
     return picture
 
 
+def draw_plan(plan: Image.Image) -> None:
+    """Draw what *plan_only* makes: whole for the help pages, and the square about its frame for the template browser."""
+    plan.save(ROOT / "web" / "docs" / "video_plan.png", optimize=True)
+    plan.crop((420, 0, 804, 384)).save(ROOT / "workflows" / "plan_only.jpg", quality=92)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path, nargs="?", help="what `make demo` made")
     parser.add_argument("--thumbnail", type=Path, help="draw only the thumbnail of this video, into this .jpg")
+    parser.add_argument("--plan", type=Path, help="draw only what is made of this picture, which the template plan_only shows")
     args = parser.parse_args()
+    if args.plan:
+        draw_plan(Image.open(args.plan).convert("RGB"))
+        return
     if args.thumbnail:
         thumbnail(frames_of(args.video)).save(args.thumbnail, quality=88)
         return

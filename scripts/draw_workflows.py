@@ -51,7 +51,8 @@ def api_format(flow: Workflow, known: dict) -> dict:
                 inputs[key] = list(value) if isinstance(value, tuple) else value
             elif is_widget(spec):
                 inputs[key] = default(spec)
-        prompt[name] = {"class_type": node.type, "inputs": inputs}
+        title = known[node.type]["display_name"]
+        prompt[name] = {"class_type": node.type, "inputs": inputs, "_meta": {"title": title}}
     return prompt
 
 

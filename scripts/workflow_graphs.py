@@ -42,11 +42,11 @@ def sources(prompts: str) -> dict[str, Node]:
     }
 
 
-def saving(prefix: str, images: Link, at: tuple[int, int]) -> dict[str, Node]:
+def saving(prefix: str, images: Link, fps: Link, at: tuple[int, int]) -> dict[str, Node]:
     """Return ComfyUI's own nodes that store a video."""
     x, y = at
     return {
-        "video": Node("CreateVideo", {"images": images, "fps": 8.0}, (x, y), (300, 100)),
+        "video": Node("CreateVideo", {"images": images, "fps": fps}, (x, y), (300, 100)),
         "save": Node("SaveVideo", {"video": ("video", 0), "filename_prefix": f"video/{prefix}"}, (x, y + 170), (340, 420)),
     }
 
@@ -54,7 +54,7 @@ def saving(prefix: str, images: Link, at: tuple[int, int]) -> dict[str, Node]:
 def sampler(seed: int, at: tuple[int, int], **inputs) -> Node:
     """Return a sampler whose links are those of `sources`."""
     links = {"model": ("model", 0), "timeline": ("timeline", 0), "ranks": ("ranks", 0), "scope": ("scope", 0)}
-    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 400))
+    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 514))
 
 
 def decode(latent: str, at: tuple[int, int]) -> Node:
@@ -73,15 +73,15 @@ FIRST = """**Your first long video.** Press *Run*: 96 frames, made by every GPU 
 - make it longer with `frames`; the same seed makes the same video on any number of GPUs
 - Cancel ends the run within a step
 
-*Long Video* has everything in one node; the template *prompt_timeline* shows the single parts.
+*Long Video* has everything in one node; the template *prompt_timeline* shows the single parts, *image_to_long_video* starts from a picture.
 
 For **VideoCrafter2** or **ZeroScope** on GPUs: put the diffusers folder into `models/diffusers`, choose it, and set width 512 and height 320."""
 
 WORKFLOWS = {
-    "text_to_long_video": Workflow(
+    "first_long_video": Workflow(
         {
-            "long_video": Node("VideoInfinityLongVideo", {"prompt": CIRCLE, "seed": 4}, (40, 100), (420, 380)),
-            **saving("text_to_long_video", ("long_video", 0), (520, 100)),
+            "long_video": Node("VideoInfinityLongVideo", {"prompt": CIRCLE, "seed": 4}, (40, 100), (420, 440)),
+            **saving("first_long_video", ("long_video", 0), ("long_video", 2), (520, 100)),
         },
         [(FIRST, (920, 100), (420, 380))],
     ),
@@ -90,7 +90,7 @@ WORKFLOWS = {
             **sources(f"0: {CIRCLE}\n48: {TRIANGLE}"),
             "sampler": sampler(4, (440, 460)),
             "decode": decode("sampler", (900, 100)),
-            **saving("prompt_timeline", ("decode", 0), (900, 280)),
+            **saving("prompt_timeline", ("decode", 0), ("sampler", 1), (900, 280)),
         },
         [
             (
@@ -101,9 +101,41 @@ WORKFLOWS = {
             (LARGE, (1280, 280), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 860), BLUE),
-            ("What is seen", (420, 30, 440, 880), GREEN),
-            ("Video", (880, 30, 380, 880), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1030), BLUE),
+            ("What is seen", (420, 30, 440, 1030), GREEN),
+            ("Video", (880, 30, 380, 1030), ORANGE),
+        ],
+    ),
+    "image_to_long_video": Workflow(
+        {
+            **sources("0: a red square orbiting clockwise on a gray background"),
+            "paper": Node("EmptyImage", {"width": 64, "height": 64, "color": 0x787878}, (900, 100), (300, 140)),
+            "square": Node("EmptyImage", {"width": 20, "height": 20, "color": 0xE12D2D}, (900, 300), (300, 140)),
+            "picture": Node(
+                "ImageCompositeMasked",
+                {"destination": ("paper", 0), "source": ("square", 0), "x": 36, "y": 22},
+                (900, 500),
+                (300, 160),
+            ),
+            "sampler": sampler(4, (440, 460), denoise=0.9, image=("picture", 0)),
+            "decode": decode("sampler", (1280, 100)),
+            **saving("image_to_long_video", ("decode", 0), ("sampler", 1), (1280, 280)),
+        },
+        [
+            (
+                "The picture is drawn by three nodes, a red square on gray, since the small model knows nothing else: put "
+                "*Load Image* in their place. It is scaled to the video's size, and every frame starts from it: `denoise` says "
+                "how much may change, and so how much can move.",
+                (1680, 100),
+                (360, 200),
+            ),
+            (LARGE, (1680, 360), (360, 360)),
+        ],
+        [
+            ("Model and ranks", (20, 30, 380, 1030), BLUE),
+            ("What is seen", (420, 30, 440, 1030), GREEN),
+            ("A picture to start from", (880, 30, 360, 1030), GREEN),
+            ("Video", (1260, 30, 380, 1030), ORANGE),
         ],
     ),
     "refine_video": Workflow(
@@ -125,7 +157,7 @@ WORKFLOWS = {
             ),
             "refine": sampler(4, (1280, 460), frames=48, denoise=0.7, timeline=("other_timeline", 0), latent=("encode", 0)),
             "decode_refined": decode("refine", (1740, 100)),
-            **saving("refine_video", ("decode_refined", 0), (1740, 280)),
+            **saving("refine_video", ("decode_refined", 0), ("refine", 1), (1740, 280)),
         },
         [
             (
@@ -137,9 +169,9 @@ WORKFLOWS = {
             (LARGE, (2120, 100), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 860), BLUE),
-            ("A video to start from", (420, 30, 820, 880), GREEN),
-            ("The same video with another prompt", (1260, 30, 840, 880), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1030), BLUE),
+            ("A video to start from", (420, 30, 820, 1030), GREEN),
+            ("The same video with another prompt", (1260, 30, 840, 1030), ORANGE),
         ],
     ),
     "plan_only": Workflow(
@@ -173,7 +205,7 @@ WORKFLOWS = {
         ],
         [
             ("Model and ranks", (20, 30, 380, 860), BLUE),
-            ("What is seen", (420, 30, 440, 830), GREEN),
+            ("What is seen", (420, 30, 440, 860), GREEN),
             ("The plan", (880, 30, 760, 760), ORANGE),
         ],
     ),

@@ -27,6 +27,13 @@ FLAGS = (
 )
 SECONDS = 120
 
+# What Nodes 2.0 cover on the page, titles included, in the graph's own measure; null until all are there and have stood still.
+ON_THE_PAGE = """const drawn = [...document.querySelectorAll('[data-node-id]')].map(e => {
+    const box = e.getBoundingClientRect(), node = app.graph.getNodeById(e.dataset.nodeId), scale = app.canvas.ds.scale;
+    return [node?.type, [node?.pos[0], node?.pos[1] - 30, box.width / scale, box.height / scale].map(Math.round)]})
+const before = window.drawnBefore; window.drawnBefore = JSON.stringify(drawn)
+return drawn.length === app.graph._nodes.length && before === window.drawnBefore ? drawn : null"""
+
 # What a node covers on the canvas, its title included, and what the editor knows of its type.
 NODES = """return app.graph._nodes.map(n => ({
     type: n.type, known: n.type in LiteGraph.registered_node_types, errors: !!n.has_errors,
@@ -95,6 +102,19 @@ class Editor:
         code = """return [...document.querySelectorAll('[role=dialog], [role=alert], .p-toast-message')]
             .map(e => e.innerText.trim()).filter(t => t)"""
         return self.js(code)
+
+    def use_nodes_2_0(self, wanted: bool) -> None:
+        """Choose between nodes on the canvas and nodes as parts of the page, as the editor's setting does."""
+        code = "app.extensionManager.setting.set('Comfy.VueNodes.Enabled', arguments[0]).then(() => arguments[1](true))"
+        self.driver.execute_async_script(code, wanted)
+
+    def nodes_on_the_page(self) -> list[tuple[str, list[int]]] | None:
+        """Return each of Nodes 2.0 with its box (x, y, width, height), or None while they are drawn."""
+        return self.js(ON_THE_PAGE)
+
+    def groups(self) -> list[tuple[str, list[int]]]:
+        """Return each group's title and box."""
+        return self.js("return app.graph._groups.map(g => [g.title, [...g._bounding]])")
 
     def close(self) -> None:
         """End the browser."""

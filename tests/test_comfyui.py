@@ -13,7 +13,7 @@ from parallel.protocol import Job, Scope, checked
 from tests.comfyui import PACK, Server
 from tests.conftest import BUNDLED, ROOT, ends
 
-VIDEO_WORKFLOWS = ["prompt_timeline", "refine_video", "text_to_long_video"]
+VIDEO_WORKFLOWS = ["prompt_timeline", "refine_video", "first_long_video"]
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
@@ -223,7 +223,7 @@ def test_a_killed_server_leaves_no_rank(tmp_path):
     server = Server(tmp_path / "comfyui")
     try:
         server.wait_until_up()
-        server.run(short("text_to_long_video"))
+        server.run(short("first_long_video"))
         ranks = server.ranks()
     finally:
         server.stop()

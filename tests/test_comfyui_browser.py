@@ -4,6 +4,7 @@ import json
 from itertools import combinations
 
 import pytest
+from PIL import Image
 
 from tests.browser import Editor, needs_browser
 from tests.comfyui import PACK
@@ -11,6 +12,7 @@ from tests.conftest import ROOT
 from tests.test_comfyui import NODES
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+TEXT_HEIGHT = 60  # of what a running node says
 RESULT = {"plan_only": "PreviewImage"}  # the node that shows it; else SaveVideo
 
 
@@ -35,6 +37,7 @@ def test_a_workflow_opens_without_a_warning_and_runs(editor, server, file):
     assert pairs == [], "nodes overlap"
 
     api = json.loads((ROOT / "workflows" / "api" / file.name).read_text())
+    assert all(node["_meta"]["title"] for node in api.values()), "other clients find nodes by their titles"
     number = {name: str(place) for place, name in enumerate(api, start=1)}
     renamed = {
         number[name]: {
@@ -56,10 +59,37 @@ def test_a_workflow_opens_without_a_warning_and_runs(editor, server, file):
     assert editor.warnings() == []
 
 
+def test_in_nodes_2_0_every_node_lies_in_its_group_with_room_for_a_text(editor):
+    """The nodes of Vue, which are taller than those on the canvas, and grow by a text when they run."""
+    editor.use_nodes_2_0(True)
+    try:
+        for file in WORKFLOWS:
+            editor.open(json.loads(file.read_text()))
+            nodes = editor.wait(editor.nodes_on_the_page)
+            outside = [
+                (node, group)
+                for node, (x, y, width, height) in nodes
+                for group, (left, top, group_width, group_height) in editor.groups()
+                if left <= x < left + group_width and top <= y < top + group_height
+                if x + width > left + group_width or y + height + TEXT_HEIGHT * ("Sampler" in node) > top + group_height
+            ]
+            assert outside == [], file.stem
+            pairs = [(a, b) for (a, here), (b, there) in combinations(nodes, 2) if overlap(here, there)]
+            assert pairs == [], f"{file.stem}: nodes overlap"
+    finally:
+        editor.use_nodes_2_0(False)
+
+
+def test_the_newcomers_template_comes_first_by_name():
+    assert WORKFLOWS[0].stem == "first_long_video"
+
+
 def test_the_template_browser_shows_the_workflows_with_thumbnails(server):
     for file in WORKFLOWS:
         size, kind = server.head(f"/api/workflow_templates/{PACK}/{file.stem}.jpg")
         assert kind == "image/jpeg" and size > 1000
+        with Image.open(file.with_suffix(".jpg")) as picture:
+            assert picture.width == picture.height, f"{file.stem}: the template browser shows a square"
 
 
 def test_help_pages_are_served_for_every_node(server):
