@@ -57,10 +57,9 @@ class ModelFolder(Frozen):
     vae_channels: int  # of its layers at full size
     latent_channels: int
     scale: int  # pixels of a frame for one latent pixel
-    scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # what the net sees, for one of the VAE's own latents
+    scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
     own_size: tuple[int, int] | None  # height and width in pixels that its configuration names
     fps_cond: bool
-    scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
 
     def history(self, scheduler: str) -> int:
         """Return how many tensors of the latents' size a scheduler, by the job's name for it, remembers between steps."""
@@ -103,7 +102,6 @@ def inspect(model: str, parts: str | None = None) -> ModelFolder:
         scaling_factor=vae.get("scaling_factor", 0.18215),
         own_size=_own_size(config.get("sample_size"), scale),
         fps_cond=bool(config.get("fps_cond", False)),
-        scaling_factor=vae.get("scaling_factor", 0.18215),
     )
 
 
