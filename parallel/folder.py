@@ -2,15 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field
 
 from .errors import JobRefused
 from .protocol import Frozen, Job, checked
-from .safety import check_links, read_config, weight_count
+from .safety import check_links, check_pulled, read_config, weight_count
 
 FAMILIES = ("UNet3DConditionModel",)
 PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
+# What a part may be. CLIPTextModel is also loaded out of the larger models that it is a part of.
+CLASSES = {"vae": ("AutoencoderKL",), "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel")}
+MODEL_TYPES = ("clip_text_model", "clip")  # of a text encoder whose configuration names no class
 # ComfyUI's names for diffusers' classes. They act on each element alone, so that a slice of the video is stepped as the
 # whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
 SCHEDULERS = {
@@ -20,8 +24,16 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "euler_ancestral": "EulerAncestralDiscreteScheduler",
 }
-_WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>fp16))?(?:-\d+-of-\d+)?\.safetensors")
+# How diffusers (`diffusion_pytorch_model`) and transformers (`model`) name the weights of a part, whole or as an index of
+# shards, each of any variant; the third is how diffusers named the index of a variant until 0.31.
+STEMS = {"text_encoder": "model"}
+_WHOLE = re.compile(r"(?:\.(?P<variant>[^.]+))?\.safetensors")
+_INDEX = re.compile(r"\.safetensors(?:\.(?P<old>[^.]+))?\.index(?:\.(?P<variant>[^.]+))?\.json")
+_SHARD = re.compile(r".*-\d+-of-\d+\.safetensors")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+Shape = TypeVar("Shape", bound=Frozen)
 
 
 class UNetShape(Frozen):
@@ -67,14 +79,45 @@ class ModelFolder(Frozen):
         return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
 
 
+class _Text(Frozen):
+    """The sizes of a text encoder that others are checked against."""
+
+    hidden_size: int = 512
+
+
+class _Sizes(Frozen):
+    """The sizes of a UNet that others are checked against."""
+
+    in_channels: int = Field(4, ge=1)
+    cross_attention_dim: int = 1024
+    sample_size: int | tuple[int, int] | None = None
+    fps_cond: bool = False
+
+
+class _VAE(Frozen):
+    """The sizes of a VAE, under diffusers' names and with its defaults."""
+
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = Field((64,), min_length=1)
+    scaling_factor: float = Field(0.18215, gt=0, allow_inf_nan=False)
+
+
 def inspect(model: str, parts: str | None = None) -> ModelFolder:
     """Return what a model folder holds, with `parts` for what it lacks; raise JobRefused if it can't be run, or is not safe."""
+    try:
+        return _inspect(model, parts)
+    except OSError as error:
+        raise JobRefused(
+            f"{error.filename or model} can not be read ({error.strerror}): is it a whole file, and yours to read?"
+        ) from None
+
+
+def _inspect(model: str, parts: str | None) -> ModelFolder:
     root = Path(model)
     if not root.is_dir():
         raise JobRefused(f"model folder {model} does not exist: give a folder in diffusers format")
     unet = root / "unet" if (root / "unet").is_dir() else root
-    config = read_config(unet / "config.json")
-    family = config.get("_class_name")
+    family = _class_of(unet, read_config(unet / "config.json"))
     if family not in FAMILIES:
         raise JobRefused(f"model folder {model} holds a {family}: this version runs {', '.join(FAMILIES)}")
     places = {part: _find(part, root, parts) for part in PARTS}
@@ -82,26 +125,25 @@ def inspect(model: str, parts: str | None = None) -> ModelFolder:
         check_links(root if place.is_relative_to(root) else Path(str(parts)), place)
     for place in (unet, places["vae"], places["text_encoder"]):
         _check_weights(place)
-    vae, text_encoder = (read_config(places[part] / "config.json") for part in ("vae", "text_encoder"))
+    _check_tokenizer(places["tokenizer"])
+    sizes, vae = _read(_Sizes, unet), _read(_VAE, places["vae"])
+    _check_fit(sizes, vae, places)
     scheduler = read_config(places["scheduler"] / "scheduler_config.json")
-    read_config(places["tokenizer"] / "tokenizer_config.json")
-    _check_fit(config, vae, text_encoder, places)
-    widths = vae.get("block_out_channels", [128] * 4)
-    scale = 2 ** (len(widths) - 1)
+    scale = 2 ** (len(vae.block_out_channels) - 1)
     return checked(
         ModelFolder,
         family=family,
         unet=unet,
         **places,
-        scheduler_class=str(scheduler.get("_class_name")),
+        scheduler_class=_class_of(places["scheduler"], scheduler),
         solver_order=scheduler.get("solver_order", 2),
-        unet_shape=_shape(config, unet),
-        vae_channels=widths[0],
-        latent_channels=int(config.get("in_channels", 4)),
+        unet_shape=_read(UNetShape, unet),
+        vae_channels=vae.block_out_channels[0],
+        latent_channels=sizes.in_channels,
         scale=scale,
-        scaling_factor=vae.get("scaling_factor", 0.18215),
-        own_size=_own_size(config.get("sample_size"), scale),
-        fps_cond=bool(config.get("fps_cond", False)),
+        scaling_factor=vae.scaling_factor,
+        own_size=_own_size(sizes.sample_size, scale),
+        fps_cond=sizes.fps_cond,
     )
 
 
@@ -127,48 +169,103 @@ def _find(part: str, root: Path, parts: str | None) -> Path:
     raise JobRefused(f"model folder {root} has no {part}: give a second folder that has one as `parts`")
 
 
-def _shape(config: dict, unet: Path) -> UNetShape:
+def _read(form: type[Shape], part: Path) -> Shape:
+    """Return the sizes that a part's configuration gives; those that it leaves out or null have diffusers' defaults."""
+    config = read_config(part / "config.json")
+    if isinstance(config.get("text_config"), dict):  # a whole CLIP's, of which the text encoder is loaded
+        config = config["text_config"]
     try:
-        return checked(UNetShape, **{name: config[name] for name in UNetShape.model_fields if name in config})
+        return checked(form, **{name: config[name] for name in form.model_fields if config.get(name) is not None})
     except JobRefused as error:
-        raise JobRefused(f"{unet / 'config.json'}: {error}: get the folder again") from None
+        raise JobRefused(f"{part / 'config.json'}: {error}: get the folder again") from None
 
 
-def _own_size(sample_size: object, scale: int) -> tuple[int, int] | None:
+def _own_size(sample_size: int | tuple[int, int] | None, scale: int) -> tuple[int, int] | None:
     """Return the height and width in pixels that a UNet's `sample_size` (one number for both, or two) stands for."""
-    sides = sample_size if isinstance(sample_size, list) else [sample_size, sample_size]
-    whole = [side * scale for side in sides if isinstance(side, int) and side > 0]
-    return (whole[0], whole[1]) if len(whole) == len(sides) == 2 else None
+    height, width = sample_size if isinstance(sample_size, tuple) else (sample_size, sample_size)
+    return (height * scale, width * scale) if height and width else None
 
 
-def _check_fit(unet: dict, vae: dict, text_encoder: dict, places: dict[str, Path]) -> None:
+def _class_of(part: Path, config: dict) -> str:
+    """Return the class that a part's configuration names or, if it names none, the index of the whole model."""
+    named = config.get("_class_name") or config.get("architectures")
+    index = part.parent / "model_index.json"
+    if not named and index.is_file():
+        named = read_config(index).get(part.name)
+        named = named[-1:] if isinstance(named, list) else named
+    return str(named[0] if isinstance(named, list) and named else named)
+
+
+def _check_fit(unet: _Sizes, vae: _VAE, places: dict[str, Path]) -> None:
     """Raise JobRefused unless the parts, which may come from two folders, work together."""
-    if vae.get("_class_name") != "AutoencoderKL":
-        raise JobRefused(f"{places['vae']} holds a {vae.get('_class_name')}: this version runs AutoencoderKL")
-    if "CLIPTextModel" not in text_encoder.get("architectures", []):
+    for part, wanted in CLASSES.items():
+        config = read_config(places[part] / "config.json")
+        kind = _class_of(places[part], config)
+        if kind not in wanted and not (kind == "None" and config.get("model_type") in MODEL_TYPES):
+            raise JobRefused(f"{places[part]} holds a {kind}: this version runs {wanted[0]}")
+        if config.get("quantization_config"):
+            raise JobRefused(f"{places[part]} holds quantized weights, which are not supported: get the full ones")
+    if unet.in_channels != vae.latent_channels:
         raise JobRefused(
-            f"{places['text_encoder']} holds a {text_encoder.get('architectures')}: this version runs CLIPTextModel"
+            f"the UNet wants latents of {unet.in_channels} channels, {places['vae']} makes {vae.latent_channels}: use another VAE"
         )
-    wanted, got = unet.get("in_channels", 4), vae.get("latent_channels", 4)
-    if wanted != got:
-        raise JobRefused(f"the UNet wants latents of {wanted} channels, {places['vae']} makes {got}: use another VAE")
-    wanted, got = unet.get("cross_attention_dim", 1024), text_encoder.get("hidden_size", 512)
-    if wanted != got:
+    text = _read(_Text, places["text_encoder"])
+    if unet.cross_attention_dim != text.hidden_size:
         raise JobRefused(
-            f"the UNet wants prompts of width {wanted}, {places['text_encoder']} makes {got}: use the text encoder of its family"
+            f"the UNet wants prompts of width {unet.cross_attention_dim}, {places['text_encoder']} makes {text.hidden_size}: use "
+            "the text encoder of its family"
         )
+
+
+def _check_tokenizer(place: Path) -> None:
+    """Raise JobRefused unless a tokenizer is there in one of its two forms."""
+    read_config(place / "tokenizer_config.json")
+    forms = [[place / name for name in names] for names in (("tokenizer.json",), ("vocab.json", "merges.txt"))]
+    whole = [form for form in forms if all(file.is_file() for file in form)]
+    if not whole:
+        raise JobRefused(f"{place} is not whole: wanted tokenizer.json, or vocab.json and merges.txt: get the folder again")
+    for file in (file for form in whole for file in form):
+        check_pulled(file)
 
 
 def weight_files(part: Path) -> list[Path]:
-    """Return the files of a part's weights, as diffusers and transformers name them."""
-    named = {file: match["variant"] for file in part.glob("*.safetensors") if (match := _WEIGHTS.fullmatch(file.name))}
-    plain = None in named.values()
-    return sorted(file for file, kind in named.items() if kind is None or not plain)
+    """Return the files of a part's weights, as diffusers and transformers find them; raise JobRefused if one is missing.
+
+    Weights of no variant come first, then those of `fp16`, then of any other.
+    """
+    whole, indices = _stored(part, _WHOLE), _stored(part, _INDEX)
+    kind = variant(part)
+    sharded = kind in indices and not (kind in whole and part.name in STEMS)  # transformers takes the whole file of the two
+    if sharded:
+        return _shards(indices[kind])
+    return [whole[kind]] if kind in whole else []
 
 
 def variant(part: Path) -> str | None:
-    """Return "fp16" if a part has only such weights, else None: what `from_pretrained` wants to be told."""
-    return "fp16" if ".fp16" in weight_files(part)[0].name else None
+    """Return of which variant a part's weights are: what `from_pretrained` wants to be told."""
+    kinds = {*_stored(part, _WHOLE), *_stored(part, _INDEX)}
+    return min(kinds, key=lambda kind: (kind is not None, kind != "fp16", kind), default=None)
+
+
+def _stored(part: Path, pattern: re.Pattern) -> dict[str | None, Path]:
+    """Return the files of a part whose names go on behind the stem as a pattern says, by variant."""
+    stem = STEMS.get(part.name, "diffusion_pytorch_model")
+    rests = {file: file.name.removeprefix(stem) for file in part.iterdir() if file.name.startswith(stem)}
+    found = {file: pattern.fullmatch(rest) for file, rest in rests.items() if not _SHARD.fullmatch(rest)}
+    return {match.groupdict().get("old") or match["variant"]: file for file, match in found.items() if match}
+
+
+def _shards(index: Path) -> list[Path]:
+    places = read_config(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise JobRefused(f"{index} has no weight_map: get the file again")
+    names = sorted({str(name) for name in places.values()})
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise JobRefused(f"{index} names {name}: wanted safetensors files beside it: get the folder again")
+        if not (index.parent / name).is_file():
+            raise JobRefused(f"{index.parent} lacks {name}, which {index.name} names: get that file, too")
+    return [index.parent / name for name in names]
 
 
 def check_complete(part: Path, missing: list[str], left_over: list[str]) -> None:
@@ -178,12 +275,17 @@ def check_complete(part: Path, missing: list[str], left_over: list[str]) -> None
             raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the folder again")
 
 
-def _check_weights(folder: Path) -> None:
-    files = weight_files(folder)
+def _check_weights(part: Path) -> None:
+    files = weight_files(part)
     for file in files:
         weight_count(file)
     if files:
         return
-    if any(file.suffix in PICKLES for file in folder.iterdir()):
-        raise JobRefused(f"{folder} has only pickled weights, which can run code: convert them to safetensors")
-    raise JobRefused(f"{folder} has no weights: wanted a .safetensors file")
+    name = STEMS.get(part.name, "diffusion_pytorch_model")
+    if any(_SHARD.fullmatch(file.name) for file in part.iterdir()):
+        raise JobRefused(f"{part} has shards without their index: get {name}.safetensors.index.json, too")
+    if any(file.suffix in PICKLES for file in part.iterdir()):
+        raise JobRefused(
+            f"{part} has only pickled weights, which can run code: convert them with `python -m scripts.to_safetensors` (README.md)"
+        )
+    raise JobRefused(f"{part} has no weights: wanted {name}.safetensors")

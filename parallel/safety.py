@@ -1,6 +1,7 @@
 """What a model folder that came from anywhere must not do: run code, point elsewhere, ask for absurd sizes, be cut short."""
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,23 @@ MAX_CONFIG = 1 << 20  # bytes; real ones have some thousands
 MAX_HEADER = 100 << 20  # bytes of a .safetensors header, as the library itself allows
 MAX_NUMBER = 1 << 20  # of anything that a configuration sizes: the largest real ones are vocabularies
 MAX_DEPTH = 128  # layers of one kind, and entries of a list
-DEPTHS = ("layers_per_block", "num_hidden_layers", "transformer_layers_per_block", "num_layers")
+DEPTHS = ("layers_per_block", "num_hidden_layers")
+# What sizes a part, under its class's names. Anything else may have any value (a tokenizer's `model_max_length` of 1e30, a
+# scheduler's `lambda_min_clipped` of -Infinity): nothing is made as large.
+SIZES = (
+    *DEPTHS, "attention_head_dim", "block_out_channels", "cross_attention_dim", "down_block_types", "hidden_size", "in_channels",
+    "intermediate_size", "latent_channels", "max_position_embeddings", "norm_num_groups", "num_attention_heads",
+    "num_train_timesteps", "out_channels", "projection_dim", "sample_size", "solver_order", "time_cond_proj_dim",
+    "up_block_types", "vocab_size",
+)  # fmt: skip
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def read_config(file: Path) -> dict[str, Any]:
     """Return a part's configuration; raise JobRefused if it is none, asks to run code, or for sizes that no model has."""
     if not file.is_file():
         raise JobRefused(f"{file.parent} is not a diffusers model folder: {file} is missing")
+    check_pulled(file)
     if file.stat().st_size > MAX_CONFIG:
         raise JobRefused(f"{file} has {file.stat().st_size} bytes, no configuration is so long: get the folder again")
     try:
@@ -28,8 +39,10 @@ def read_config(file: Path) -> dict[str, Any]:
         raise JobRefused(f"{file} is not a model configuration: get the folder again")
     if "auto_map" in config:
         raise JobRefused(f"{file} asks to run code of its own (auto_map): use a model that runs on diffusers' classes")
-    for key, value in config.items():
-        _check_size(file, key, value)
+    nested = config.get("text_config")  # of a whole CLIP: its text encoder's
+    for sizes in (config, nested if isinstance(nested, dict) else {}):
+        for key in SIZES:
+            _check_size(file, key, sizes.get(key))
     return config
 
 
@@ -43,20 +56,28 @@ def _check_size(file: Path, key: str, value: Any) -> None:
             raise JobRefused(f"{file}: {key}: wanted at most {most}, got {entry:g}: get the folder again")
 
 
+def check_pulled(file: Path) -> None:
+    """Raise JobRefused if a file is what a clone without git LFS has in its place."""
+    with file.open("rb") as opened:
+        if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise JobRefused(f"{file} is a git LFS pointer and not the file itself: run `git lfs pull` in {file.parent}")
+
+
 def check_links(root: Path, part: Path) -> None:
     """Raise JobRefused if a file of a part lies outside its folder, but for the shared files of a hub's cache."""
-    home = root.resolve()
+    home = Path(os.path.realpath(root))  # unlike Path.resolve it takes a link that leads to itself
     allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     for file in (part, *part.iterdir()):
-        target = file.resolve()
+        target = Path(os.path.realpath(file))
         if not any(target.is_relative_to(place) for place in allowed):
             raise JobRefused(f"{file} is a link to {target}, outside its model folder: put the file itself there")
 
 
 def weight_count(file: Path) -> int:
     """Return how many numbers a .safetensors file holds; raise JobRefused if it is cut short or none."""
-    size = file.stat().st_size
+    check_pulled(file)
     try:
+        size = file.stat().st_size
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             if length > min(MAX_HEADER, size):

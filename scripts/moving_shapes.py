@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -103,3 +104,12 @@ def export(vae: AutoencoderKL, tokenizer: CLIPTokenizer, trained: torch.nn.Modul
     vae.half()
     trained["unet"].half()
     pipe.save_pretrained(out, safe_serialization=True)
+    write_for_all(out, tokenizer)
+
+
+def write_for_all(out: Path, tokenizer: CLIPTokenizer) -> None:
+    """Rewrite what transformers 5 wrote so that 4 reads it, too: names of the text encoder's weights, a tokenizer in two forms."""
+    file = out / "text_encoder" / "model.safetensors"
+    named = {f"text_model.{name.removeprefix('text_model.')}": weight for name, weight in load_file(file).items()}
+    save_file(named, file, metadata={"format": "pt"})
+    tokenizer.backend_tokenizer.model.save(str(out / "tokenizer"))

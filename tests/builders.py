@@ -9,7 +9,7 @@ from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 DIM = 32
 
@@ -69,8 +69,7 @@ def text_to_video_folder(folder: Path, *, unet_only: bool = False, fps_cond: boo
     letters = [*"acdo", "a</w>", "t</w>", "g</w>"]
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *("".join(pair) for pair in merges)]
     vocab = {token: number for number, token in enumerate(tokens)}
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=8)
-    tokenizer.save_pretrained(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer", vocab, merges)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = CLIPTextConfig(
         vocab_size=len(vocab), max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1, **sizes
@@ -89,3 +88,14 @@ def text_to_video_folder(folder: Path, *, unet_only: bool = False, fps_cond: boo
         )
     )
     return folder
+
+
+def write_tokenizer(folder: Path, vocab: dict[str, int], merges: list[tuple[str, str]]) -> None:
+    """Write CLIP's tokenizer in the form that every version of transformers reads."""
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    tokens = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 8, **tokens}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))

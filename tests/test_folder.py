@@ -65,14 +65,14 @@ def test_a_folder_of_another_family(copy):
 def test_a_folder_with_only_pickled_weights(copy, part, suffix):
     for file in (copy / part).glob("*.safetensors"):
         file.rename(file.with_suffix(suffix))
-    message = f"{copy / part} has only pickled weights, which can run code: convert them to safetensors"
+    message = f"{copy / part} has only pickled weights, which can run code: convert them with `python -m scripts.to_safetensors` (README.md)"
     assert refusal(job(copy), 1) == message
 
 
 def test_a_folder_without_weights(copy):
     for file in (copy / "unet").glob("*.safetensors"):
         file.unlink()
-    assert refusal(job(copy), 1) == f"{copy / 'unet'} has no weights: wanted a .safetensors file"
+    assert refusal(job(copy), 1) == f"{copy / 'unet'} has no weights: wanted diffusion_pytorch_model.safetensors"
 
 
 def test_a_configuration_that_is_cut_short(copy):
@@ -108,7 +108,7 @@ def test_parts_that_do_not_fit_each_other(copy):
         f"{copy / 'vae'} holds a AsymmetricVAE: this version runs AutoencoderKL"
     )
     assert changed("text_encoder", architectures=["T5"]) == (
-        f"{copy / 'text_encoder'} holds a ['T5']: this version runs CLIPTextModel"
+        f"{copy / 'text_encoder'} holds a T5: this version runs CLIPTextModel"
     )
     assert changed("vae", latent_channels=16) == (
         f"the UNet wants latents of 4 channels, {copy / 'vae'} makes 16: use another VAE"
@@ -130,7 +130,7 @@ def test_half_precision_weights_alone_are_found(copy):
 
 def test_a_file_of_another_name_is_no_weights(copy):
     (copy / "vae" / "diffusion_pytorch_model.safetensors").rename(copy / "vae" / "old.safetensors")
-    assert refusal(job(copy), 1) == f"{copy / 'vae'} has no weights: wanted a .safetensors file"
+    assert refusal(job(copy), 1) == f"{copy / 'vae'} has no weights: wanted diffusion_pytorch_model.safetensors"
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

@@ -42,7 +42,7 @@ def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DCondition
     Raises what `weights.load` does.
     """
     keys = FPS if fps_cond else None
-    unet = weights.load(UNet3DConditionModel, folder, may_have=keys, torch_dtype=dtype, low_cpu_mem_usage=False)
+    unet = weights.load(UNet3DConditionModel, folder, dtype, may_have=keys)
     if fps_cond:
         channels = unet.config.block_out_channels[0]
         unet.fps_embedding = TimestepEmbedding(channels, 4 * channels)

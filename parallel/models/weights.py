@@ -1,45 +1,94 @@
 """Weights from safetensors, complete or not at all: diffusers and transformers fill what a file lacks with noise."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers import ModelMixin
+from packaging.version import Version
 from safetensors import safe_open
+from transformers import PreTrainedModel
 
 from ..errors import JobRefused
 from ..folder import check_complete, variant, weight_files
 from ..safety import weight_count
 
 SLACK = 1.25  # a configuration may make this many times the numbers that its files hold: libraries fill in constants
+# transformers 4.56 renamed a keyword, and took the old one for a while; 5 dropped a prefix from the names of CLIPTextModel's weights.
+DTYPE = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+CLIP_PREFIX = "text_model."
+
+Shapes = dict[str, tuple[int, ...]]  # of weights, by name
 
 
-def load(kind: Any, folder: Path, *, may_have: str | None = None, **options: Any) -> Any:
+def load(kind: Any, folder: Path, dtype: torch.dtype, *, may_have: str | None = None) -> Any:
     """Return a model of a class of diffusers' or transformers' from a folder, to be evaluated only.
 
-    `options` are those of its `from_pretrained`. Raises JobRefused if the configuration asks for more than the files hold,
-    before any of it is reserved; if weights are missing; or if any are left over but those whose names begin with `may_have`
-    (an empty one allows all). Raises OSError or SafetensorError if a file is cut short.
+    Raises JobRefused if the configuration asks for more than the files hold, before any of it is reserved; if weights are missing,
+    or of another shape; or if any are left over but those whose names begin with `may_have` (an empty one allows all). Raises
+    OSError or SafetensorError if a file is cut short.
     """
-    claimed, held = count(kind, folder), sum(map(weight_count, weight_files(folder)))
+    wanted, held = shapes(kind, folder), sum(map(weight_count, weight_files(folder)))
+    claimed = sum(map(math.prod, wanted.values()))
     if claimed > SLACK * held + 1000:
         raise JobRefused(f"{folder / 'config.json'} asks for {claimed} numbers, its files hold {held}: get the folder again")
-    module, said = kind.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, variant=variant(folder), output_loading_info=True, **options
-    )
+    from_files = _transformers if issubclass(kind, PreTrainedModel) else _diffusers
+    module, said = from_files(kind, folder, dtype, wanted)
     left = [key for key in said["unexpected_keys"] if may_have is None or not key.startswith(may_have)]
     check_complete(folder, list(said["missing_keys"]), left)
     return module.eval().requires_grad_(False)
 
 
-def count(kind: Any, folder: Path) -> int:
-    """Return how many numbers a model of a folder's configuration has, without reserving them."""
+def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> tuple[Any, dict]:
+    """Load by diffusers, which knows older names of weights."""
+    _check_shapes(folder, stored_shapes(folder), wanted)
+    return kind.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, variant=variant(folder), low_cpu_mem_usage=False,
+        torch_dtype=dtype, output_loading_info=True,
+    )  # fmt: skip
+
+
+def _transformers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> tuple[Any, dict]:
+    """Load by transformers, but for the reading of files: each of its versions refuses some that others wrote."""
+    _check_shapes(folder, spelled(stored_shapes(folder), wanted), wanted)
+    config = kind.config_class.from_pretrained(folder, local_files_only=True)
+    weights = spelled(read_part(folder, ""), wanted)
+    return kind.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True, **{DTYPE: dtype})
+
+
+def spelled(weights: Mapping[str, Any], wanted: Shapes) -> dict[str, Any]:
+    """Return weights by the names that the installed transformers wants, whichever version wrote them."""
+    names = {name.removeprefix(CLIP_PREFIX): name for name in wanted}
+    return {names.get(name.removeprefix(CLIP_PREFIX), name): weight for name, weight in weights.items()}
+
+
+def _check_shapes(folder: Path, got: Shapes, wanted: Shapes) -> None:
+    for name in sorted(wanted.keys() & got.keys()):
+        if wanted[name] != got[name]:
+            said = f"says that {name} is {list(wanted[name])}, its file holds {list(got[name])}"
+            raise JobRefused(f"{folder / 'config.json'} {said}: get the folder again")
+
+
+def shapes(kind: Any, folder: Path) -> Shapes:
+    """Return the shapes of the weights that a folder's configuration asks for, without reserving them."""
     with torch.device("meta"):
         if issubclass(kind, ModelMixin):
             module = kind.from_config(kind.load_config(folder, local_files_only=True))
         else:
             module = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
-    return sum(parameter.numel() for parameter in module.parameters())
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+
+
+def stored_shapes(folder: Path) -> Shapes:
+    """Return the shapes of the weights in a folder's files."""
+    found = {}
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as weights:
+            found.update({name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()})  # noqa: SIM118
+    return found
 
 
 def read_part(folder: Path, prefix: str) -> dict[str, torch.Tensor]:

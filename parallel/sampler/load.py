@@ -1,13 +1,15 @@
 """Load: a model folder -> modules on this rank's device."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet3DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizerFast, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from ..folder import ModelFolder
@@ -28,9 +30,9 @@ class Model:
 
 
 def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
-    """Load all parts into host memory from safetensors (memory-mapped, so that ranks on one host share the page cache).
+    """Load all parts into host memory from safetensors; each rank has a copy of its own.
 
-    Raises JobRefused if weights are missing, OSError or SafetensorError if a file is cut short.
+    Raises JobRefused if weights are missing or of another shape, OSError or SafetensorError if a file is cut short.
     """
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
@@ -39,10 +41,17 @@ def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
         folder=folder,
         dtype=dtype,
         unet=unet3d.load(folder.unet, dtype, fps_cond=folder.fps_cond),
-        vae=weights.load(AutoencoderKL, folder.vae, may_have="", torch_dtype=dtype, low_cpu_mem_usage=False),
-        text_encoder=weights.load(CLIPTextModel, folder.text_encoder, may_have="", dtype=dtype),
-        tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
+        vae=weights.load(AutoencoderKL, folder.vae, dtype, may_have=""),
+        text_encoder=weights.load(CLIPTextModel, folder.text_encoder, dtype, may_have=""),
+        tokenizer=_tokenizer(folder.tokenizer),
     )
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer of the class that its configuration names or, if it names none, CLIP's."""
+    named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
+    kind = AutoTokenizer if named else CLIPTokenizerFast
+    return kind.from_pretrained(folder, local_files_only=True)
 
 
 def settle(model: Model, device: torch.device, offload: Offload) -> None:
