@@ -37,7 +37,8 @@ class LongVideo(io.ComfyNode):
                     multiline=True,
                     default=PROMPT,
                     dynamic_prompts=True,
-                    tooltip="One prompt for all frames, or a timeline, a line each: `0: a cat wakes`, `4.5s: it jumps`.",
+                    tooltip="One prompt for all frames, or a timeline, a line each: `0: a cat wakes`, `4.5s: it jumps`. "
+                    "Weights: (word:1.2).",
                 ),
                 *size_inputs(),
                 seed_input(),

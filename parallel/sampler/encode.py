@@ -28,7 +28,7 @@ class Tokens:
     numbers: list[int]
     mask: list[int]
     weights: list[float]
-    left_out: str
+    left_out: list[int]
 
 
 def tokenize(model: Model, text: str) -> Tokens:
@@ -50,7 +50,7 @@ def tokenize(model: Model, text: str) -> Tokens:
         numbers=taken + [tokenizer.pad_token_id] * padding,
         mask=[1] * len(taken) + [0] * padding,
         weights=[1.0] * len(begin) + weights[:room] + [1.0] * (len(end) + padding),
-        left_out=tokenizer.decode(numbers[room:]) if len(numbers) > room else "",
+        left_out=numbers[room:],
     )
 
 
@@ -99,7 +99,8 @@ def encode_prompts(
     if is_long:
         texts = list(dict.fromkeys(texts))
     tokens = {text: tokenize(model, text) for text in texts}
-    for notice in _notices([text for text in tokens if text != job.negative or NEGATIVE in branches], tokens, _length(model)):
+    heard_texts = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in branches)
+    for notice in _notices(model, {text: tokens[text] for text in heard_texts}):
         notify(notice)
     if is_long:
         place = {text: number for number, text in enumerate(texts)}
@@ -136,18 +137,19 @@ def _encode_in_parts(
     return embeddings
 
 
-def _notices(texts: Sequence[str], tokens: dict[str, Tokens], length: int) -> Iterator[str]:
+def _notices(model: Model, tokens: dict[str, Tokens]) -> Iterator[str]:
     """Yield what of some prompts does not reach the model, or not as it may be meant."""
-    too_long = [text for text in texts if tokens[text].left_out]
+    too_long = [text for text, of_text in tokens.items() if of_text.left_out]
     for text in too_long[:LONG_NOTICES]:
+        left_out = model.tokenizer.decode(tokens[text].left_out, skip_special_tokens=True)
         yield (
-            f"the prompt {_short(text, 40)!r} is too long: the text encoder takes {length} tokens, and leaves out "
-            f"{_short(tokens[text].left_out, 200)!r}"
+            f"the prompt {_short(text, 40)!r} is too long: the text encoder takes {_length(model)} tokens, and leaves out "
+            f"{_short(left_out, 200)!r}"
         )
     if len(too_long) > LONG_NOTICES:
         yield f"{len(too_long) - LONG_NOTICES} more prompts are too long"
     for form, why in PLAIN_TEXT.items():
-        found = next(filter(None, map(form.search, texts)), None)
+        found = next(filter(None, map(form.search, tokens)), None)
         if found is not None:
             yield f"{_short(found[0], 60)!r} in a prompt is plain text: {why}"
 
