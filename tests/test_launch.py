@@ -176,30 +176,39 @@ class WithoutLibuv(dist.TCPStore):
     """As torch is built for Windows."""
 
     asked: list[bool] = []
+    error: Exception = RuntimeError("use_libuv was requested but PyTorch was built without libuv support")
 
     def __init__(self, *arguments, use_libuv=True, **options):
         self.asked.append(use_libuv)
         if use_libuv:
-            raise RuntimeError("use_libuv was requested but PyTorch was built without libuv support")
+            raise self.error
         super().__init__(*arguments, use_libuv=False, **options)
+
+
+class WithoutSockets(WithoutLibuv):
+    """As torch was from 2.4, when libuv became the default, to 2.7."""
+
+    error = NotImplementedError("The libuv TCPStore backend does not support initialization with an listen fd.")
 
 
 def no_group(*_, **__):
     raise RuntimeError("far enough")
 
 
-@pytest.mark.parametrize("system", ["posix", "nt"])
-def test_ranks_meet_where_torch_has_no_libuv(monkeypatch, system):
-    monkeypatch.setattr(ranks, "TCPStore", WithoutLibuv)
+@pytest.mark.parametrize("system, store", [("posix", WithoutLibuv), ("posix", WithoutSockets), ("nt", WithoutLibuv)])
+def test_ranks_meet_where_torch_has_no_libuv_that_will_do(monkeypatch, system, store):
+    monkeypatch.setattr(ranks, "TCPStore", store)
     before = channels_open()
     with monkeypatch.context() as patch:
         patch.setattr(ranks.os, "name", system)
-        store = ranks.open_store()
-    dist.TCPStore("127.0.0.1", store.port, is_master=False, use_libuv=False).set("word", "yes")
-    assert store.get("word") == b"yes"
-    del store
+        opened = ranks.open_store()
+    dist.TCPStore("127.0.0.1", opened.port, is_master=False, use_libuv=False).set("word", "yes")
+    assert opened.get("word") == b"yes"
+    del opened
     assert channels_open() == before
-    monkeypatch.setattr(WithoutLibuv, "asked", [])
+
+
+def test_a_rank_asks_for_no_libuv(monkeypatch):
     monkeypatch.setattr(dist, "TCPStore", WithoutLibuv)
     monkeypatch.setattr(dist, "init_process_group", no_group)
     host = ranks.open_store()

@@ -246,5 +246,5 @@ def _check(
 
 
 def _absolute(folder: str | None) -> str | None:
-    """Return a path that means the same to the ranks, which run in another folder."""
+    """Return a path that means the same to whoever reads it, also from a snapshot and another folder."""
     return folder if folder is None else os.path.abspath(folder)

@@ -169,8 +169,8 @@ class Ranks:
 def open_store() -> TCPStore:
     """Return the ranks' rendezvous, which the host owns: on a free port, without a race, and on the loopback alone.
 
-    It is libuv's server, which no stranger can hold up in the middle of a word, but where torch lacks that (Windows) or its
-    can't take a socket over (torch 2.4 and 2.5).
+    It is libuv's server, which no stranger can hold up in the middle of a word, but where torch lacks it (Windows), or where it
+    can't take a socket over (torch before 2.8).
     """
     try:
         return _open_store(use_libuv=True)
