@@ -77,5 +77,12 @@ class Compiled(nn.Module):
             try:
                 return self.compiled(*args, **kwargs)
             except FAILURES as error:
-                self.kind.fault = " ".join(str(error).split())[:200]
+                self.kind.fault = _reason(error)
         return self.module(*args, **kwargs)
+
+
+def _reason(error: Exception) -> str:
+    """Return in a line what a failure to compile came from, without torch's advice on how to find out more."""
+    source = error.__cause__ or error
+    words = str(source).split("\n\n")[0].split()
+    return f"{type(source).__name__}: {' '.join(words)}"[:200]
