@@ -231,8 +231,8 @@ def test_every_kind_of_spatial_layer_is_compiled_once(monkeypatch):
     for _ in range(2):
         compiler = Compiler(backend)
         assert call_compiled(net, compiler) < 1e-4
-        assert compiler.account() == "compile: all 25 spatial layers, of 18 kinds, run compiled"
-    assert 18 <= len(graphs) <= 20, "one a kind; sizes that happen to be equal may take another"
+        assert compiler.account() == "compile: all 24 spatial layers, of 17 kinds, run compiled"
+    assert 17 <= len(graphs) <= 19, "one a kind; sizes that happen to be equal may take another"
     assert torch._dynamo.config.recompile_limit == 8, "as it was"
 
 
@@ -249,7 +249,7 @@ def test_a_kind_of_layer_that_can_not_be_compiled_runs_as_it_is_and_is_named():
     kinds = len(compiler.kinds)
     told, layers = compiler.account(), sum(kind.modules for kind in compiler.kinds.values())
     assert told.startswith(f"compile: {layers} of {layers} spatial layers, {kinds} of {kinds} kinds, run uncompiled, at their")
-    assert told.endswith("Upsample2D: RuntimeError: no kernel for this)")
+    assert "; Upsample2D: " in told and told.endswith("RuntimeError: no kernel for this)")
     assert len(tried) == kinds < layers, "once a kind, and not once a layer or a call"
 
 
