@@ -14,8 +14,9 @@ from torch import nn
 from torch._dynamo import exc
 
 COMPILATIONS = 8  # of one kind: a single frame, or 64 and more, can each take one of their own
-# No common base: the second was called FailOnCacheLimitHit before torch 2.6.
-FAILURES = (exc.TorchDynamoException, getattr(exc, "FailOnRecompileLimitHit", exc.TorchDynamoException))
+# The others have no base in common with the first; before torch 2.6 the limit had the last one's name.
+NAMES = ("TorchDynamoException", "FailOnRecompileLimitHit", "FailOnCacheLimitHit")
+FAILURES = tuple(getattr(exc, name) for name in NAMES if hasattr(exc, name))
 LIMITS = ("recompile_limit", "accumulated_recompile_limit", "cache_size_limit", "accumulated_cache_size_limit")
 
 
