@@ -57,7 +57,13 @@ def jobs(model: Path) -> Iterator[Try]:
         "dtype": ["int8", "float32; import os"],
         "scheduler": ["__class__", "HeunDiscreteScheduler"],
         "noise": [{"kind": "pink"}, {"window": 10}, {"stride": 0}, {"share": nan}, {"share": 1.1}, {"seed": 1}, "mixed", None],
-        "scope": [{"local_context": -1}, {"global_frames": 10**12}, {"local_bias": (nan, 0)}, {"trained_frames": 0}],
+        "scope": [
+            {"local_context": -1},
+            {"global_frames": 10**12},
+            {"local_bias": (nan, 0)},
+            {"trained_frames": 0},
+            {"model_frames": 0},
+        ],
         "tuning": [{"frames_at_once": 0}, {"stale_after": 10**9}, {"reuse_every": 0}, {"x": 1}],
         "__class__": ["x"],
     }

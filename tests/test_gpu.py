@@ -20,7 +20,7 @@ GPU, GPUS = ("cuda:0",), ("cuda:0", "cuda:1")
 ONE = [pytest.param(("cpu",), id="cpu"), pytest.param(GPU, id="gpu", marks=pytest.mark.gpu)]
 TWO = [pytest.param(("cpu", "cpu"), id="cpus"), pytest.param(GPUS, id="gpus", marks=pytest.mark.gpus)]
 HALVES = {"float16": 2**-11, "bfloat16": 2**-8}  # the most that rounding once takes off, or adds
-DEEP = 40  # roundings that add up in a short video
+DEEP = 10  # roundings that add up in a short video; on a CPU it is 2.3
 
 
 def job(**change) -> Job:
@@ -57,10 +57,9 @@ def on(pools):
 
 
 @pytest.mark.parametrize("devices", TWO)
-@pytest.mark.parametrize("scheduler", ["ddim", "euler_ancestral"])
-def test_one_device_and_two_make_the_same_video(on, devices, scheduler):
-    """Law 1; convolutions in TF32 would break it."""
-    work = job(scheduler=scheduler, decode=True)
+def test_one_device_and_two_make_the_same_video(on, devices):
+    """Law 1, with noise drawn at each step. Convolutions in TF32 would break it."""
+    work = job(scheduler="euler_ancestral", decode=True)
     one, two = on(devices[:1]).run(work), on(devices).run(work)
     assert one.latents.std() > 0.3 and torch.isfinite(one.latents).all()
     assert (one.latents - two.latents).abs().max() <= 1e-4
@@ -89,7 +88,8 @@ def test_a_stop_ends_all_devices_within_a_step_and_leaves_them_whole(on, devices
 
 @pytest.mark.parametrize("devices", TWO)
 def test_stale_context_sends_less_and_stays_near(on, devices):
-    exact, stale = (on(devices).run(job(num_inference_steps=6, tuning=tuning)) for tuning in (Tuning(), Tuning(stale_after=2)))
+    tunings = (Tuning(), Tuning(stale_after=3, stale_for=2))
+    exact, stale = (on(devices).run(job(num_inference_steps=8, tuning=tuning)) for tuning in tunings)
     assert stale.ranks[0].messages < exact.ranks[0].messages
     assert 1e-5 < (stale.latents - exact.latents).abs().mean() < 0.2 * exact.latents.std()
 

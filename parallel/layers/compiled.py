@@ -14,8 +14,9 @@ from torch import nn
 from torch._dynamo import exc
 
 COMPILATIONS = 8  # of one kind: a single frame, or 64 and more, can each take one of their own
-# No common base: the second was called FailOnCacheLimitHit before torch 2.6.
-FAILURES = (exc.TorchDynamoException, getattr(exc, "FailOnRecompileLimitHit", exc.TorchDynamoException))
+# The others have no base in common with the first; before torch 2.6 the limit had the last one's name.
+NAMES = ("TorchDynamoException", "FailOnRecompileLimitHit", "FailOnCacheLimitHit")
+FAILURES = tuple(getattr(exc, name) for name in NAMES if hasattr(exc, name))
 LIMITS = ("recompile_limit", "accumulated_recompile_limit", "cache_size_limit", "accumulated_cache_size_limit")
 
 
@@ -77,5 +78,12 @@ class Compiled(nn.Module):
             try:
                 return self.compiled(*args, **kwargs)
             except FAILURES as error:
-                self.kind.fault = " ".join(str(error).split())[:200]
+                self.kind.fault = _reason(error)
         return self.module(*args, **kwargs)
+
+
+def _reason(error: Exception) -> str:
+    """Return in a line what a failure to compile came from, without torch's advice on how to find out more."""
+    source = error.__cause__ or error
+    words = str(source).split("\n\n")[0].split()
+    return f"{type(source).__name__}: {' '.join(words)}"[:200]
