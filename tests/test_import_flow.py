@@ -24,6 +24,7 @@ ALLOWED = {
     "movies": {"errors", "whole"},
     "inits": {"errors"},
     "latents_file": {"errors", "whole"},
+    "limits": {"errors"},
     "terminal": {"protocol"},
     "plan": {"folder", "maths", "protocol"},
     "traffic": {"folder", "maths"},
@@ -36,7 +37,7 @@ ALLOWED = {
     "worker": {"rank", "faults"} | VOCABULARY,
     "pool": VOCABULARY,
     "arguments": {"errors", "protocol", "timeline"},
-    "__main__": {"pool", "arguments", "inits", "latents_file", "movies", "plan", "terminal", "whole"} | VOCABULARY,
+    "__main__": {"pool", "arguments", "inits", "latents_file", "limits", "movies", "plan", "terminal", "whole"} | VOCABULARY,
     "__init__": set(),
 }
 FILES = sorted((ROOT / "parallel").rglob("*.py"))
