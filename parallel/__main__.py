@@ -19,6 +19,7 @@ from . import inits, latents_file, movies
 from .arguments import build_job, build_parser, check_resume, check_run
 from .errors import JobRefused, RankFailed, Stopped
 from .folder import ModelFolder, check
+from .limits import check_open_files
 from .plan import keys_notice
 from .pool import Pool, Video
 from .pool.devices import resolve
@@ -83,6 +84,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[
     job = build_job(args) if stored is None else stored.job
     devices = resolve(args.devices, frames=job.frames)
     model = check(job, len(devices))
+    check_open_files(len(devices))
     if (said := keys_notice(job)) is not None:
         notice(said)
     output = Path(args.output)

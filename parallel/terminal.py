@@ -5,7 +5,6 @@ import os
 import sys
 from contextlib import suppress
 
-import torch
 from tqdm import tqdm
 
 from .protocol import Step
@@ -60,7 +59,7 @@ class Bar:
     def __init__(self):
         self.bar, self.phase, self.gone = None, "", False
 
-    def __call__(self, step: Step, latents: torch.Tensor) -> None:
+    def __call__(self, step: Step, latents: object) -> None:
         if step.rank != 0 or self.gone:
             return
         try:

@@ -31,7 +31,13 @@ def whole(path: Path) -> Iterator[Path]:
     path = _real(path)
     sweep(path.parent)
     with _place(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        part.unlink()
         yield part
+        if part.is_file():
+            with suppress(OSError):  # a file system without modes
+                part.chmod(stat.S_IMODE(mode))  # safetensors makes files that nobody else can read
         for file in [*part.iterdir(), part] if part.is_dir() else [part]:
             settle(file)
         _move(part, path)

@@ -25,6 +25,7 @@ ALLOWED = {
     "movies": {"errors", "whole"},
     "inits": {"errors"},
     "latents_file": {"errors", "whole"},
+    "limits": {"errors"},
     "terminal": {"protocol"},
     "plan": {"folder", "maths", "protocol"},
     "traffic": {"folder", "maths"},
@@ -37,7 +38,7 @@ ALLOWED = {
     "worker": {"rank", "faults"} | VOCABULARY,
     "pool": {"cgroup"} | VOCABULARY,
     "arguments": {"errors", "protocol", "timeline"},
-    "__main__": {"pool", "arguments", "inits", "latents_file", "movies", "plan", "terminal", "whole"} | VOCABULARY,
+    "__main__": {"pool", "arguments", "inits", "latents_file", "limits", "movies", "plan", "terminal", "whole"} | VOCABULARY,
     "__init__": set(),
 }
 FILES = sorted((ROOT / "parallel").rglob("*.py"))

@@ -19,6 +19,8 @@ def test_a_file_holds_raw_latents_and_gives_back_what_the_net_sees(tmp_path):
     assert torch.allclose(stored["latent_tensor"] * FACTOR, seen)
     assert torch.allclose(latents_file.load(tmp_path / "l.latent", SHAPE, FACTOR), seen[0])
     assert [file.name for file in tmp_path.iterdir()] == ["l.latent"]
+    (tmp_path / "any").touch()
+    assert (tmp_path / "l.latent").stat().st_mode == (tmp_path / "any").stat().st_mode, "as readable as any file"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from parallel import terminal
 from parallel.protocol import Step
@@ -50,13 +49,13 @@ def test_a_bar_lets_go_of_a_terminal_that_is_gone(monkeypatch):
     with os.fdopen(theirs, "w", closefd=False) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         bar = terminal.Bar()
-        step = Step(rank=0, phase="denoise", step=1, steps=9)
-        bar(step, torch.zeros(1))
+        step = Step(rank=0, number=1, phase="denoise", step=1, steps=9)
+        bar(step, None)
         assert b"denoise" in os.read(ours, 4096)
         os.close(ours)
         for number in range(2, 9):
             bar.bar.last_print_t = 0  # it is time to draw again
-            bar(step.model_copy(update={"step": number}), torch.zeros(1))
+            bar(step.model_copy(update={"step": number}), None)
         assert bar.gone
         bar.close()
         terminal.close_streams()
