@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from parallel import timeline
 from parallel.protocol import Noise, Scope, Tuning
 from scripts.draw_locale import definition
 from tests.hostile import OUTSIDE
@@ -89,6 +90,17 @@ def test_a_wrong_widget_is_an_error_of_its_node(server, node, widget, value, sai
     assert status == 400
     assert said in json.dumps(answer["node_errors"][node], ensure_ascii=False).replace("\\n", "\n")
     assert "Traceback" not in server.log.read_text()[logged:]
+
+
+def test_the_editor_chooses_from_prompts_as_in_comfyuis_own_boxes(server):
+    for node, widget in [("PromptTimeline", "timeline"), ("PromptTimeline", "negative"), ("LongVideo", "prompt")]:
+        _, options = server.get(f"/object_info/VideoInfinity{node}")[f"VideoInfinity{node}"]["input"]["required"][widget]
+        assert options["dynamicPrompts"] and options["multiline"]
+
+
+def test_a_fresh_long_video_fits_any_length(server):
+    _, options = server.get("/object_info/VideoInfinityLongVideo")["VideoInfinityLongVideo"]["input"]["required"]["prompt"]
+    assert len(timeline.read_prompt(options["default"], fps=8, frames=1)) == 1
 
 
 FREE_TEXT = ("negative", "prompt")  # what a model hears; any words are good ones

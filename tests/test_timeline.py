@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel import timeline
+from parallel import arguments, timeline
 from parallel.errors import JobRefused
 
 FORMS = "`FRAME: text`, `SECONDSs: text` or `MIN:SEC text`"
@@ -53,6 +53,16 @@ def test_marks_line_ends_tabs_and_the_wide_colon_are_read(text):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_file_is_read_in_the_encodings_that_editors_write(encoding):
     assert read(timeline.decode("0: caf\xe9\r\n48: \u732b".encode(encoding))) == [(0, "caf\xe9"), (48, "\u732b")]
+
+
+def test_the_command_line_reads_a_file_of_windows_notepad(tmp_path):
+    file = tmp_path / "timeline.txt"
+    args = arguments.build_parser().parse_args(["generate", "--timeline", str(file), "--frames", "99"])
+    for encoding in ("utf-8-sig", "utf-16"):
+        file.write_bytes("0: a\r\n0:02 b\r\n".encode(encoding))
+        assert [(prompt.frame, prompt.text) for prompt in arguments.build_job(args).prompts] == [(0, "a"), (16, "b")]
+    file.write_bytes(b"0: a\n0:02 caf\xe9")
+    assert refusal(arguments.build_job, args).startswith("timeline line 2: wanted UTF-8, got other bytes")
 
 
 def test_a_file_in_another_encoding_is_refused_by_its_line():
