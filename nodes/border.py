@@ -71,7 +71,7 @@ def start_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder
     if latent is not None and image is not None:
         raise JobRefused("latent, image: wanted one of them, got both: disconnect one")
     if latent is not None:
-        if "noise_mask" in latent:
+        if latent.get("noise_mask") is not None:
             raise JobRefused("latent: has a noise_mask, and this sampler changes whole frames: remove the mask")
         values = from_comfyui(latent, model)
         frames, height, width = values.shape[1:]
