@@ -29,9 +29,11 @@ class Status:
         if step.phase == "load" and before is not None and before.phase != "load":
             self.steps.clear()  # a rank was lost, and those left start again
             self.counts.clear()
+            self.phase = None
         self.steps[step.rank] = self.counts[step.phase, step.rank] = step
-        phase = min((each.phase for each in self.steps.values()), key=PHASES.index)
-        done = min(each.step for each in self.steps.values() if each.phase == phase)
+        slowest = min((each.phase for each in self.steps.values()), key=PHASES.index)
+        phase = max(slowest, self.phase or slowest, key=PHASES.index)  # not back, when a rank is heard for the first time
+        done = min(each.step for (kind, _), each in self.counts.items() if kind == phase)
         if phase != self.phase:
             self.phase, self.first, self.since = phase, done, now
             self.done, self.reached = done, now
