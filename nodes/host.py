@@ -154,8 +154,8 @@ class Progress:
         elif now > self.told + TEXT_SECONDS:
             self.say(self.status.line(now), note=False)
         preview = None
-        if self.status.phase == "denoise" and self.status.slowest() > self.shown and previews_wanted():
-            self.shown = self.status.slowest()
+        if self.status.phase == "denoise" and self.status.done > self.shown and previews_wanted():
+            self.shown = self.status.done
             preview = ("JPEG", grid(latents_CTHW, self.colours, comfy_args.preview_size), comfy_args.preview_size)
         share = min((self._share(each) for each in self.status.steps.values()), default=0.0)
         try:

@@ -10,14 +10,16 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 @dataclass
 class Status:
-    """The last step of each rank, and when denoising began. The slowest rank counts."""
+    """The last step of each rank, and the step that all of them have done in the phase of the slowest."""
 
     model: str
     steps: dict[int, Step] = field(default_factory=dict)
     counts: dict[tuple[Phase, int], Step] = field(default_factory=dict)  # the last step of each phase and rank
     phase: Phase | None = None  # before the first step
-    since: float = 0.0  # when `first`, the step that the phase was first seen with, was heard
-    first: int = 0
+    done: int = 0
+    reached: float = 0.0  # when `done` was
+    first: int = 0  # what was done when the phase began,
+    since: float = 0.0  # and when that was
 
     def hear(self, step: Step, now: float) -> None:
         """Note a step of a rank at a time in seconds."""
@@ -27,33 +29,35 @@ class Status:
         if step.phase == "load" and before is not None and before.phase != "load":
             self.steps.clear()  # a rank was lost, and those left start again
             self.counts.clear()
+            self.phase = None
         self.steps[step.rank] = self.counts[step.phase, step.rank] = step
-        phase = min((each.phase for each in self.steps.values()), key=PHASES.index)
+        slowest = min((each.phase for each in self.steps.values()), key=PHASES.index)
+        phase = max(slowest, self.phase or slowest, key=PHASES.index)  # not back, when a rank is heard for the first time
+        done = min(each.step for (kind, _), each in self.counts.items() if kind == phase)
         if phase != self.phase:
-            self.phase, self.since = phase, now
-            self.first = self.slowest()
+            self.phase, self.first, self.since = phase, done, now
+            self.done, self.reached = done, now
+        elif done != self.done:
+            self.done, self.reached = done, now
 
     def line(self, now: float) -> str:
         """Return what to tell the user at a time in seconds."""
-        at_work = [step for (phase, _), step in self.counts.items() if phase == self.phase]
-        done, of = sum(step.step for step in at_work), sum(step.steps for step in at_work)
         if self.phase == "denoise":
             return self._step(now)
         if self.phase not in ("encode", "decode"):
             return f"loading {self.model}"
+        at_work = [step for (phase, _), step in self.counts.items() if phase == self.phase]
+        done, of = sum(step.step for step in at_work), sum(step.steps for step in at_work)
         word = {"encode": "encoding", "decode": "decoding"}[self.phase]
         return word if self.phase == "encode" and of <= len(at_work) else f"{word}, {done} of {of} frames"
 
     def _step(self, now: float) -> str:
-        done, of = self.slowest(), max(step.steps for step in self.steps.values() if step.phase == "denoise")
-        if done <= self.first or done >= of:
-            return f"step {done} of {of}"
-        left = (now - self.since) / (done - self.first) * (of - done)
-        return f"step {done} of {of}, {duration(left)} left"
-
-    def slowest(self) -> int:
-        """Return the step that every rank has done in the phase of the slowest."""
-        return min(step.step for step in self.steps.values() if step.phase == self.phase)
+        of = max(step.steps for (phase, _), step in self.counts.items() if phase == "denoise")
+        if self.done <= self.first or self.done >= of:
+            return f"step {self.done} of {of}"
+        one = (self.reached - self.since) / (self.done - self.first)
+        left = one * (of - self.done) - (now - self.reached)
+        return f"step {self.done} of {of}, {duration(left)} left"
 
 
 def starting(devices: tuple[str, ...]) -> str:

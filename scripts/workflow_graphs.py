@@ -101,9 +101,9 @@ WORKFLOWS = {
             (LARGE, (1280, 280), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1030), BLUE),
-            ("What is seen", (420, 30, 440, 1030), GREEN),
-            ("Video", (880, 30, 380, 1030), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1260), BLUE),
+            ("What is seen", (420, 30, 440, 1260), GREEN),
+            ("Video", (880, 30, 380, 1260), ORANGE),
         ],
     ),
     "image_to_long_video": Workflow(
@@ -132,10 +132,10 @@ WORKFLOWS = {
             (LARGE, (1680, 360), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1030), BLUE),
-            ("What is seen", (420, 30, 440, 1030), GREEN),
-            ("A picture to start from", (880, 30, 360, 1030), GREEN),
-            ("Video", (1260, 30, 380, 1030), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1260), BLUE),
+            ("What is seen", (420, 30, 440, 1260), GREEN),
+            ("A picture to start from", (880, 30, 360, 1260), GREEN),
+            ("Video", (1260, 30, 380, 1260), ORANGE),
         ],
     ),
     "refine_video": Workflow(
@@ -169,9 +169,9 @@ WORKFLOWS = {
             (LARGE, (2120, 100), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1030), BLUE),
-            ("A video to start from", (420, 30, 820, 1030), GREEN),
-            ("The same video with another prompt", (1260, 30, 840, 1030), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1260), BLUE),
+            ("A video to start from", (420, 30, 820, 1260), GREEN),
+            ("The same video with another prompt", (1260, 30, 840, 1260), ORANGE),
         ],
     ),
     "plan_only": Workflow(

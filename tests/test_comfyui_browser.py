@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.test_comfyui import NODES
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-TEXT_HEIGHT = 60  # of what a running node says
+ROOM = 290  # of what a running sampler says and shows
 RESULT = {"plan_only": "PreviewImage"}  # the node that shows it; else SaveVideo
 
 
@@ -59,8 +59,8 @@ def test_a_workflow_opens_without_a_warning_and_runs(editor, server, file):
     assert editor.warnings() == []
 
 
-def test_in_nodes_2_0_every_node_lies_in_its_group_with_room_for_a_text(editor):
-    """The nodes of Vue, which are taller than those on the canvas, and grow by a text when they run."""
+def test_in_nodes_2_0_every_node_lies_in_its_group_with_room_for_what_it_shows(editor):
+    """The nodes of Vue, which are taller than those on the canvas, and grow by a text and a preview when they run."""
     editor.use_nodes_2_0(True)
     try:
         for file in WORKFLOWS:
@@ -71,7 +71,7 @@ def test_in_nodes_2_0_every_node_lies_in_its_group_with_room_for_a_text(editor):
                 for node, (x, y, width, height) in nodes
                 for group, (left, top, group_width, group_height) in editor.groups()
                 if left <= x < left + group_width and top <= y < top + group_height
-                if x + width > left + group_width or y + height + TEXT_HEIGHT * ("Sampler" in node) > top + group_height
+                if x + width > left + group_width or y + height + ROOM * ("Sampler" in node) > top + group_height
             ]
             assert outside == [], file.stem
             pairs = [(a, b) for (a, here), (b, there) in combinations(nodes, 2) if overlap(here, there)]

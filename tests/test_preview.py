@@ -134,11 +134,23 @@ def test_a_job_is_told_from_its_start_to_its_end(pack):
         "encoding, 10 of 48 frames",
         "step 0 of 20",
         "step 1 of 20, 38 s left",
+        "step 1 of 20, 37 s left",
         "step 2 of 20, 36 s left",
+        "step 2 of 20, 1 s left",
         "step 20 of 20",
         "decoding, 0 of 96 frames",
         "decoding, 8 of 96 frames",
     ]
+
+
+def test_a_rank_that_is_heard_late_turns_nothing_back(pack):
+    status = pack("status").Status("m")
+    for what in ((0, "load", 0, 1), (0, "encode", 0, 1), (1, "load", 0, 1)):
+        status.hear(step(*what), 0)
+    assert status.line(0) == "encoding"
+    for what in ((1, "encode", 0, 1), (0, "denoise", 0, 20)):
+        status.hear(step(*what), 0)
+    assert status.line(0) == "encoding"
 
 
 def test_a_run_that_goes_on_after_a_loss_forgets_the_rank_that_was_lost(pack):
