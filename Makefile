@@ -1,11 +1,18 @@
 # Each target makes its own virtual environment in .venv when it needs one. PYTHON chooses the interpreter (3.10 or newer).
 PYTHON ?= python3
 ENV := .venv
+OLDEST := .venv-oldest
 RUN := $(ENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test test-gpu check bench quality faults model model-quality clean
+# What must hold with the oldest libraries as with the newest: models load, a video is the stock pipeline's, templates run in ComfyUI.
+SHORT := tests/test_folder_forms.py tests/test_same_video.py tests/test_sampler.py::test_anchor_generate_equals_the_stock_pipeline \
+	tests/test_sampler.py::test_each_scheduler_steps_as_diffusers_does \
+	tests/test_comfyui.py::test_the_pack_is_imported_without_a_warning_and_no_rank_runs \
+	tests/test_comfyui.py::test_a_shipped_workflow_runs_to_its_end tests/test_comfyui.py::test_the_plan_is_shown_without_a_rank
+
+.PHONY: help demo test test-oldest test-gpu check bench quality faults model model-quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -24,6 +31,10 @@ test: $(ENV)/installed $(ENV)/comfyui ## run all tests
 
 test-gpu: $(ENV)/installed ## run the tests that need a GPU, or two of them; elsewhere say why they are skipped
 	@$(RUN) -m pytest -q -rs -m "gpu or gpus"
+
+test-oldest: $(OLDEST)/installed ## run a few tests with the oldest libraries that ComfyUI and requirements.txt allow
+	@echo "test-oldest: models, videos and templates with the oldest libraries allowed (a few minutes on two cores)"
+	@$(OLDEST)/bin/python -m pytest -q $(SHORT)
 
 check: $(ENV)/installed ## format, lint and types
 	@$(ENV)/bin/ruff format --check .
@@ -59,5 +70,12 @@ $(ENV)/comfyui: $(ENV)/installed requirements-comfyui.txt
 	@$(PIP) -r requirements-comfyui.txt || { echo "error: pip could not install requirements-comfyui.txt: see its message above; is the package index reachable?"; exit 1; }
 	@touch $@
 
+$(OLDEST)/installed: requirements-oldest.txt requirements-comfyui.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python"; exit 1; }
+	@echo "setting up $(OLDEST) (once; downloads torch and older libraries)"
+	@$(PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-oldest.txt || { echo "error: pip could not install requirements-oldest.txt: see its message above; is the package index reachable?"; exit 1; }
+	@touch $@
+
 clean: ## remove what the other targets made
-	rm -rf $(ENV) demo bench
+	rm -rf $(ENV) $(OLDEST) demo bench

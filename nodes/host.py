@@ -1,7 +1,6 @@
 """The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
 
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.protocol import Job, Step
+from . import folders
 from .preview import Colours, grid, stored_colours
 from .sockets import RanksChoice
 from .status import Status, duration, starting
@@ -40,9 +40,7 @@ def model_folders() -> dict[str, str]:
     """Return the model folders that ComfyUI knows, by the names that users choose from; the bundled one is always there."""
     found = {BUNDLED: str(Path(__file__).resolve().parents[1] / "assets" / "moving-shapes")}
     for root in folder_paths.get_folder_paths("diffusers"):
-        for folder in sorted(Path(root).iterdir()) if os.path.isdir(root) else ():
-            if any((folder / mark).is_file() for mark in ("unet/config.json", "config.json", "model_index.json")):
-                found.setdefault(folder.name, str(folder))
+        found |= {name: place for name, place in folders.named(root).items() if name not in found}
     return found
 
 

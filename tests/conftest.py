@@ -87,7 +87,7 @@ def tiny(tmp_path_factory) -> Path:
 
 def files_here() -> set[Path]:
     """Return the files of the repository, but for those of git, of tools' caches and of `make`."""
-    skipped = {".git", ".venv", "__pycache__", ".ruff_cache", ".mypy_cache", "build", "demo", "bench"}
+    skipped = {".git", ".venv", ".venv-oldest", "__pycache__", ".ruff_cache", ".mypy_cache", "build", "demo", "bench"}
     folders = [path for path in ROOT.iterdir() if path.name not in skipped]
     inside = [file for folder in folders if folder.is_dir() for file in folder.rglob("*") if "__pycache__" not in file.parts]
     return {*folders, *inside}

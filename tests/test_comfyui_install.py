@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 from tests.comfyui import find_comfyui
@@ -43,3 +44,31 @@ def test_the_pack_pins_nothing_that_comfyui_brings():
     names = [line for line in lines if line]
     assert not [line for line in names if line.startswith("torch")]
     assert not [line for line in names if any(mark in line for mark in ("==", "<", "~="))]
+
+
+def test_an_older_transformers_that_is_there_stays(tmp_path):
+    """pip is asked what it would do in an environment that says, by metadata alone, that it holds what an older ComfyUI has."""
+    venv.create(tmp_path / "env", with_pip=False)
+    (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    there = {
+        "transformers 4.50.3": ["huggingface-hub<1.0,>=0.26.0", "tokenizers<0.22,>=0.21"],
+        "tokenizers 0.21.0": ["huggingface-hub<1.0,>=0.16.4"],
+        "huggingface_hub 0.36.2": [],
+        **{
+            name: []
+            for name in ("numpy 1.26.4", "safetensors 0.8.0", "pydantic 2.9.0", "av 16.0.0", "pillow 11.0.0", "tqdm 4.67.0")
+        },
+    }
+    for package, needs in there.items():
+        name, version = package.split()
+        said = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {need}" for need in needs)]
+        metadata = site / f"{name}-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text("\n".join(said) + "\n")
+    report = tmp_path / "report.json"
+    options = ["--quiet", "--dry-run", "--report", str(report), "-r", str(ROOT / "requirements.txt")]
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", *options], check=True, capture_output=True)
+    installed = {item["metadata"]["name"] for item in json.loads(report.read_text())["install"]}
+    assert "diffusers" in installed
+    assert installed.isdisjoint(package.split()[0] for package in there)
