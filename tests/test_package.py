@@ -1,5 +1,6 @@
 """What the registry's archive holds: all that a ComfyUI needs, and nothing else; and files that any tool can read."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,9 @@ TOP = {
     "LICENSE",
     "pyproject.toml",
     "requirements.txt",
+    "scripts",
 }
+SCRIPTS = {"scripts/__init__.py", "scripts/to_safetensors.py"}  # what an error tells people to run
 
 
 def tracked(*options: str) -> list[str]:
@@ -49,6 +52,7 @@ def test_the_archive_holds_what_a_comfyui_needs_and_nothing_else(archive):
         assert wanted in archive
     for folder in ("nodes", "parallel", "workflows", "web", "locales", "assets"):
         assert [file for file in tracked() if file.startswith(f"{folder}/") and file not in archive] == []
+    assert {file for file in archive if file.startswith("scripts/")} == SCRIPTS
     assert sum((ROOT / file).stat().st_size for file in archive) < MOST_BYTES
 
 
@@ -83,3 +87,9 @@ def test_every_source_file_is_ascii():
         if file.endswith(".py"):
             odd = [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if not line.isascii()]
             assert odd == [], f"{file}: escape what is not ASCII, as \\N{{...}} or \\u...."
+
+
+def test_the_clone_line_can_be_pasted():
+    project = (ROOT / "pyproject.toml").read_text()
+    address = re.search(r'^Repository = "(.+)"', project, re.MULTILINE)
+    assert address is not None and f"git clone {address[1]} " in (ROOT / "README.md").read_text()
