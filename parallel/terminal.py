@@ -54,31 +54,23 @@ def _write(stream, text: str | None) -> None:
 
 
 class Bar:
-    """A progress bar on a terminal, nothing elsewhere. The denoise steps of rank 0 stand for all: ranks go in step."""
+    """A progress bar on a terminal, nothing elsewhere. The denoise steps of rank 0 stand for all: ranks go in step.
+
+    tqdm itself goes quiet when the terminal is gone.
+    """
 
     def __init__(self):
-        self.bar, self.phase, self.gone = None, "", False
+        self.bar, self.phase = None, ""
 
     def __call__(self, step: Step, latents: object) -> None:
-        if step.rank != 0 or self.gone:
+        if step.rank != 0:
             return
-        try:
-            if step.phase != self.phase:
-                self.close()
-                self.bar, self.phase = tqdm(total=step.steps, desc=step.phase, disable=None, file=sys.stderr), step.phase
-            self.bar.update(step.step - self.bar.n)
-        except OSError:  # the terminal is gone
-            self._let_go()
+        if step.phase != self.phase:
+            self.close()
+            self.bar, self.phase = tqdm(total=step.steps, desc=step.phase, disable=None, file=sys.stderr), step.phase
+        self.bar.update(step.step - self.bar.n)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:
-            try:
-                self.bar.close()
-            except OSError:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        self.gone = True
-        if self.bar is not None:
-            self.bar.disable = True  # lest it write once more when it is collected
+            self.bar.close()
