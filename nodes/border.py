@@ -47,6 +47,7 @@ def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
         raise JobRefused(f"latent: {wanted}, got {got}, a batch of {got[0]} videos: run them one by one")
     if samples.ndim not in (4, 5) or samples.shape[1] != channels or 0 in got:
         raise JobRefused(f"latent: {wanted}, got {got}: use one that this model's VAE made")
+    _check_finite("latent", samples)
     raw_CTHW = samples[0] if samples.ndim == 5 else samples.movedim(1, 0)
     return raw_CTHW.float() * model.scaling_factor
 
@@ -70,7 +71,7 @@ def start_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder
     if latent is not None and image is not None:
         raise JobRefused("latent, image: wanted one of them, got both: disconnect one")
     if latent is not None:
-        if "noise_mask" in latent:
+        if latent.get("noise_mask") is not None:
             raise JobRefused("latent: has a noise_mask, and this sampler changes whole frames: remove the mask")
         values = from_comfyui(latent, model)
         frames, height, width = values.shape[1:]
@@ -87,7 +88,15 @@ def frames_of(name: str, image: torch.Tensor) -> torch.Tensor:
         raise JobRefused(
             f"{name}: wanted pictures (T, H, W, 3), got {tuple(image.shape)}: use an IMAGE with red, green and blue"
         )
+    _check_finite(name, image)
     return image[..., :3]
+
+
+def _check_finite(name: str, values: torch.Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise JobRefused(
+            f"{name}: wanted finite numbers, got some that are not: make it again, in a wider type such as float32"
+        )
 
 
 def fit(start: Start, job: Job) -> torch.Tensor:

@@ -58,7 +58,7 @@ def ranks_input() -> io.Input:
 
 def scope_input() -> io.Input:
     """Return the socket for Dual-Scope Attention."""
-    tip = "From Dual-Scope Attention; left open: 8 frames each side, 8 global."
+    tip = "From Dual-Scope Attention; left open: 8 frames each side, 16 global."
     return ScopeSocket.Input("scope", optional=True, tooltip=tip)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from scripts.draw_locale import input_list
 from tests import builders
@@ -314,6 +314,14 @@ def test_a_latent_of_another_model_or_layout_is_refused_in_words_that_name_what_
     prompt["node"]["inputs"]["latent"] = [str(len(made_by) - 1), 0]
     seen = server.run(prompt)
     assert (seen.detail["exception_type"], seen.detail["exception_message"].strip()) == ("JobRefused", said)
+
+
+def test_a_latent_with_numbers_that_are_not_finite_is_refused(server):
+    (server.base / "input").mkdir(exist_ok=True)
+    broken = {"latent_tensor": torch.full((4, 4, 8, 8), float("nan")), "latent_format_version_0": torch.tensor([])}
+    save_file(broken, server.base / "input" / "broken.latent")
+    prompt = subjects()["VideoInfinityClipParallelDecode"] | {"latent": node("LoadLatent", latent="broken.latent")}
+    assert server.run(prompt).detail["exception_message"].startswith("latent: wanted finite numbers, got some that are not: ")
 
 
 @pytest.mark.parametrize(

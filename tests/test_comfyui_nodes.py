@@ -39,7 +39,7 @@ def test_every_text_of_a_node_is_in_every_language(server, language):
         ("ranks", "devices", "cuda:77", "device cuda:77 is not there"),
         ("model", "model", "../../etc", "not in"),
         ("sampler", "scheduler", "heun", "not in"),
-        ("sampler", "frames", 0, "smaller than min"),
+        ("sampler", "frames", -1, "smaller than min"),
         ("sampler", "cfg", 1000.0, "bigger than max"),
         ("sampler", "noise", "pink", "not in"),
         ("sampler", "noise_share", 1.5, "bigger than max"),

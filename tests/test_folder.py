@@ -33,6 +33,7 @@ def test_a_good_folder_tells_its_numbers(tiny):
     model = folder.check(job(tiny), 2)
     assert (model.family, model.scale, model.latent_channels, model.fps_cond) == ("UNet3DConditionModel", 2, 4, False)
     assert model.scheduler_class == "DDIMScheduler"
+    assert (model.scaling_factor, model.own_size) == (0.18215, (16, 16))
 
 
 def test_more_ranks_than_frames(tiny):
