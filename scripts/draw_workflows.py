@@ -82,15 +82,14 @@ def editor_node(name: str, flow: Workflow, known: dict, *, links: list[list], nu
     slots, values = [], []
     for key, spec in input_list(info):
         given = node.inputs.get(key)
-        if is_widget(spec) and not isinstance(given, tuple):
-            values.append(default(spec) if given is None else given)
+        is_linked = isinstance(given, tuple)
+        slot = {"name": key, "type": "COMBO" if isinstance(spec[0], list) else spec[0], "link": None}
+        if is_widget(spec):
+            slot["widget"] = {"name": key}
+            values.append(default(spec) if given is None or is_linked else given)  # a linked widget keeps its place in the list
             if len(spec) > 1 and spec[1].get("control_after_generate"):
                 values.append("fixed")
-            kind = "COMBO" if isinstance(spec[0], list) else spec[0]
-            slots.append({"name": key, "type": kind, "widget": {"name": key}, "link": None})
-            continue
-        slot = {"name": key, "type": spec[0], "link": None}
-        if isinstance(given, tuple):
+        if is_linked:
             slot["link"] = len(links) + 1
             links.append([slot["link"], numbers[given[0]], given[1], numbers[name], len(slots), spec[0]])
         slots.append(slot)

@@ -13,7 +13,7 @@ from parallel.protocol import Job, Scope, checked
 from tests.comfyui import PACK, Server
 from tests.conftest import BUNDLED, ROOT, ends
 
-VIDEO_WORKFLOWS = ["prompt_timeline", "refine_video", "first_long_video"]
+VIDEO_WORKFLOWS = ["first_long_video", "image_to_long_video", "prompt_timeline", "refine_video"]
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
@@ -82,7 +82,7 @@ def test_a_shipped_workflow_runs_to_its_end(server, workflow):
     for node in samplers:
         shares = [share for where, share in seen.progress if where == node]
         assert shares == sorted(shares) and shares[-1] == 1.0
-    assert seen.previews >= 4
+    assert seen.previews >= 3, "denoise 0.9 of 4 steps is the least"
 
 
 def test_the_plan_is_shown_without_a_rank(server):
