@@ -74,7 +74,7 @@ def _check(node: type[io.ComfyNode], typed: dict) -> None:
     """Raise JobRefused for the first widget that can't be run, as far as those that are typed tell."""
     check_widgets(node, typed)
     if "prompt" in typed:
-        timeline.parse(timeline.as_timeline(typed["prompt"]), fps=FPS, frames=typed.get("frames", MAX_FRAMES))
+        timeline.read_prompt(typed["prompt"], fps=FPS, frames=typed.get("frames", MAX_FRAMES))
     if "model" in typed:
         blank = {"prompt": "0: a", "width": 8192, "height": 8192, "frames": 1, "seed": 0}  # what any model can make
         job = _job(**blank | {name: value for name, value in typed.items() if name != "prompt"})
