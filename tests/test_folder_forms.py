@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, C
 from parallel import folder, safety
 from parallel.errors import JobRefused
 from parallel.sampler import load
-from parallel.sampler.encode import encode_text
+from parallel.sampler.encode import encode_tokens, tokenize
 
 CLASSES = {"unet": UNet3DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -155,7 +155,8 @@ def test_a_folder_that_from_pretrained_loads_is_the_same_model(copy, expected, f
         held, wanted = getattr(model, part).state_dict(), getattr(expected, part).state_dict()
         assert held.keys() == wanted.keys() and all(torch.equal(held[name], wanted[name]) for name in wanted)
     texts = ["a cat", "a dog"]
-    assert torch.equal(encode_text(model, texts), encode_text(expected, texts))
+    ours, theirs = (encode_tokens(each, [tokenize(each, text) for text in texts]) for each in (model, expected))
+    assert torch.equal(ours, theirs)
 
 
 def test_a_variant_is_taken_where_there_is_no_plain_file_and_fp16_before_others(copy):
