@@ -139,7 +139,7 @@ def test_an_interpreter_that_is_not_there_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with (
         Pool(("cpu",), threads=1) as pool,
-        pytest.raises(RankFailed, match=r"^the ranks could not be started \(.*python.*\): "),
+        pytest.raises(RankFailed, match=r"^the ranks could not be started \(.*python.*\): see"),
     ):
         pool.run(job(BUNDLED))
 

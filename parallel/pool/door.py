@@ -1,5 +1,6 @@
 """Let the ranks in, and nobody else. A stranger on the loopback may send garbage or nothing at all: no rank waits for it."""
 
+import errno
 import os
 import queue
 import socket
@@ -32,6 +33,7 @@ class Door:
         self._lock = threading.Lock()
         self._porter = threading.Thread(target=self._accept, daemon=True)
         self._closed = False
+        self.lacks_files: OSError | None = None  # what kept somebody out who may be a rank
 
     def open(self) -> None:
         """Begin to let ranks in."""
@@ -52,7 +54,8 @@ class Door:
         while self._missing and not self._closed:
             try:
                 caller, _ = self._server.accept()
-            except OSError:
+            except OSError as error:
+                self._note(error)
                 continue  # it left again, or no descriptor is free for it
             with self._lock:
                 self._greeted.append(caller)
@@ -73,13 +76,18 @@ class Door:
                     raise AuthenticationError("not a rank that is awaited")
                 self._missing.remove(hello.rank)
             self.arrived.put((hello.rank, channel))
-        except (OSError, EOFError, AuthenticationError, ValidationError):
+        except (OSError, EOFError, AuthenticationError, ValidationError) as error:
+            self._note(error)
             if channel is not None:
                 channel.close()
         finally:
             with self._lock, suppress(ValueError):
                 self._greeted.remove(caller)
             caller.close()
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            self.lacks_files = error
 
 
 def _limit(caller: socket.socket, seconds: int) -> None:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 WORKER = "parallel.worker"
 END_SECONDS = 10
 START_SECONDS = 300  # importing torch and diffusers from a cold disk can take minutes
-WINDOWS_FAULT = 0x80000000  # exit codes from here on are the system's: an access violation, a killed console
+WINDOWS_FAULT = 0x80000000  # exit codes from here on are the system's, such as an access violation
 CRASHES = {getattr(signal, name, None) for name in ("SIGILL", "SIGABRT", "SIGFPE", "SIGSEGV", "SIGBUS")}
 
 
@@ -48,11 +48,8 @@ class Ranks:
                 for rank, device in enumerate(devices):
                     self._spawn(rank, device, len(devices), threads, generation)
                 undo.pop_all()
-        except OSError as error:
-            raise RankFailed(
-                f"the ranks could not be started ({error}): allow this process more open files (ulimit -n), or free memory",
-                rank=None,
-            ) from error
+        except (OSError, RuntimeError) as error:  # the latter from torch's store, and where no thread can be started
+            raise _not_started(error) from error
 
     def _spawn(self, rank: int, device: str, size: int, threads: int | None, generation: int) -> None:
         process = subprocess.Popen(
@@ -92,6 +89,8 @@ class Ranks:
                 self.channels.append(channel)  # for `end`, should it come first
             except queue.Empty:
                 pass
+            if self._door.lacks_files is not None:
+                raise _not_started(self._door.lacks_files)
             if should_stop():
                 raise Stopped("stopped while the ranks started")
             for rank, process in enumerate(self.processes):
@@ -125,7 +124,7 @@ class Ranks:
         """
         code = self._exit_code(rank)
         itself = code is not None and 0 <= code < WINDOWS_FAULT
-        crash = code is not None and -code in CRASHES
+        crash = code is not None and (-code in CRASHES or code >= WINDOWS_FAULT)
         text = self.outputs[rank].text() if itself or crash else ""
         words = last_words(text)
         said = f"{self.name(rank)} ended {'while it started' if starting else '' if words else 'without a word'}".rstrip()
@@ -166,28 +165,26 @@ class Ranks:
         self._store = None
 
 
+def _not_started(error: Exception) -> RankFailed:
+    no_python = isinstance(error, (FileNotFoundError, PermissionError))
+    cure = "see whether that Python is there" if no_python else "allow more open files (ulimit -n), or free memory"
+    return RankFailed(f"the ranks could not be started ({error}): {cure}", rank=None)
+
+
 def open_store() -> TCPStore:
     """Return the ranks' rendezvous, which the host owns: on a free port, without a race, and on the loopback alone.
 
     It is libuv's server, which no stranger can hold up in the middle of a word, but where torch lacks it (Windows), or where it
     can't take a socket over (torch before 2.8).
     """
+    port, taken = 0, None
+    if os.name == "posix":
+        server = socket.create_server((wire.HOST, 0), backlog=128)  # the store's own would listen on every interface
+        port, taken = server.getsockname()[1], server.detach()
+    open_at = partial(TCPStore, wire.HOST, port, is_master=True, wait_for_workers=False, master_listen_fd=taken)
     try:
-        return _open_store(use_libuv=True)
+        return open_at()
     except RuntimeError as error:
         if "libuv" not in str(error):
             raise
-        return _open_store(use_libuv=False)
-
-
-def _open_store(*, use_libuv: bool) -> TCPStore:
-    open_at = partial(TCPStore, wire.HOST, is_master=True, wait_for_workers=False, use_libuv=use_libuv)
-    if os.name != "posix":
-        return open_at(port=0)
-    server = socket.create_server((wire.HOST, 0), backlog=128)  # the store's own would listen on every interface
-    with ExitStack() as unless_taken:
-        unless_taken.enter_context(server)
-        store = open_at(port=server.getsockname()[1], master_listen_fd=server.fileno())
-        unless_taken.pop_all()
-    server.detach()
-    return store
+        return open_at(use_libuv=False)  # one that lacks libuv, or refuses the socket, has not taken it
