@@ -57,6 +57,9 @@ class Door:
             except OSError as error:
                 self._note(error)
                 continue  # it left again, or no descriptor is free for it
+            if self._closed:
+                caller.close()  # most likely `close` itself, to wake this thread
+                return
             with self._lock:
                 self._greeted.append(caller)
                 if len(self._greeted) > MAX_GREETINGS:
