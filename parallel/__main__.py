@@ -166,7 +166,7 @@ def keep_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor
 
 
 def rescue_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor: float) -> Path | None:
-    """Return the new file that latents were written to, beside the output or among temporary files; None if there is no room."""
+    """Write latents to a new file, beside the output or among temporary files; return it, or None if there is no room."""
     folders = [Path(args.output).absolute().parent, Path(tempfile.gettempdir())]
     return latents_file.rescue(folders, latents, scaling_factor)
 

@@ -139,7 +139,7 @@ class Ranks:
         return RankLost(said, rank=rank, traceback=text, reason=str(code) if crash else "")
 
     def _exit_code(self, rank: int) -> int | None:
-        """Return the exit code of a rank that ends (negative: the signal that ended it), None if it does not within a second."""
+        """Return the exit code of a rank that ends (negative: the signal that ended it), None if it takes over a second."""
         try:
             return self.processes[rank].wait(timeout=1)
         except subprocess.TimeoutExpired:
