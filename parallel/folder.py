@@ -1,5 +1,6 @@
 """What a model folder holds, read from its JSON alone: nothing is imported, unpickled or loaded."""
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -152,6 +153,12 @@ def check(job: Job, ranks: int) -> ModelFolder:
     if job.scheduler == "model" and folder.scheduler_class not in SCHEDULERS.values():
         raise JobRefused(f"scheduler: the model's {folder.scheduler_class} is not supported: use {', '.join(SCHEDULERS)}")
     return folder
+
+
+def located(job: Job) -> Job:
+    """Return a job whose folders are the same ones for whoever reads it: a rank, or who goes on from a snapshot elsewhere."""
+    places = {"model": job.model, "parts": job.parts}
+    return job.model_copy(update={name: place and os.path.abspath(place) for name, place in places.items()})
 
 
 def _find(part: str, root: Path, parts: str | None) -> Path:

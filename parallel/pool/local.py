@@ -1,7 +1,6 @@
 """A pool of ranks on this machine: start, run(job) -> video, stop."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -118,7 +117,7 @@ class Pool:
         """
         model = folder.check(job, len(self.devices))
         shape_CTHW = _check(job, model, init, init_is_latents=init_is_latents, resumed=stored is not None)
-        job = job.model_copy(update={name: _absolute(getattr(job, name)) for name in ("model", "parts")})
+        job = folder.located(job)
         with ExitStack() as stack:
             blocks = stack.enter_context(reserve(job, model, shape_CTHW, init, init_is_latents=init_is_latents))
             if stored is not None:
@@ -245,8 +244,3 @@ def _check(
     if init.is_floating_point() and not bool(torch.isfinite(init).all()):
         raise JobRefused("init: wanted finite numbers, got some that are not: make it again, in a wider type such as float32")
     return shape
-
-
-def _absolute(folder: str | None) -> str | None:
-    """Return a path that means the same to whoever reads it, also from a snapshot and another folder."""
-    return folder if folder is None else os.path.abspath(folder)
