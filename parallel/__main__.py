@@ -42,8 +42,7 @@ def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.T
     if is_latents(args.init):
         shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
         return latents_file.load(file, shape, model.scaling_factor, notify=notice)
-    size = {"height": job.height, "width": job.width, "fit": args.init_fit}
-    init = inits.read(file, most=job.frames, notify=notice, **size)
+    init = inits.read(file, most=job.frames, height=job.height, width=job.width, fit=args.init_fit, notify=notice)
     if len(init) not in (1, job.frames):
         raise JobRefused(
             f"init {file}: wanted {job.frames} frames, as the job has, or one picture for all, got {len(init)}: "

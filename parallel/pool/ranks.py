@@ -42,9 +42,11 @@ class Ranks:
         self._key = secrets.token_bytes(32)
         try:
             self._door = Door(self._key, len(devices))
-            self._store = open_store() if len(devices) > 1 else None
+            self._store: TCPStore | None = None
             with ExitStack() as undo:
                 undo.callback(self.end)
+                if len(devices) > 1:
+                    self._store = open_store()
                 for rank, device in enumerate(devices):
                     self._spawn(rank, device, len(devices), threads, generation)
                 undo.pop_all()
