@@ -1,8 +1,8 @@
 """What ComfyUI means by LATENT and IMAGE, and what the engine takes and gives.
 
-A LATENT holds the VAE's own numbers; the engine's latents are what the net sees, `scaling_factor` times as large. ComfyUI's VAE
-Decode shows the first frame alone of a (1, C, T, h, w) LATENT if the VAE is one for pictures, as it is here, and its VAE Encode makes
-(T, C, h, w) of T pictures: so these nodes give out (T, C, h, w), a frame an item of the batch, and take both layouts.
+A LATENT holds the VAE's own numbers; the engine's latents are what the net sees, `scaling_factor` times as large. ComfyUI's
+VAE Decode shows the first frame alone of a (1, C, T, h, w) LATENT if the VAE is one for pictures, as it is here, and its VAE
+Encode makes (T, C, h, w) of T pictures: so these nodes give out (T, C, h, w), a frame an item of the batch, and take both.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from . import host
 
 @dataclass(frozen=True)
 class Start:
-    """What a sampler starts from: latents (C, T, h, w) as the net sees them, or frames (T, H, W, 3); T may be 1 for any video."""
+    """What a sampler starts from: latents (C, T, h, w) as the net sees them, or frames (T, H, W, 3); T may be 1 for all."""
 
     kind: Literal["latent", "image"]  # the input that it came by
     values: torch.Tensor

@@ -22,7 +22,10 @@ def named(root: str) -> dict[str, str]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Yield the model folders below a root, or the root if it is one, in the order of their names; links are followed, each folder is entered once."""
+    """Yield the model folders below a root, or the root if it is one, in the order of their names.
+
+    Links are followed, and each folder is entered once.
+    """
     seen = set()
     for place, inner, _ in os.walk(root, followlinks=True):
         folder, real = Path(place), os.path.realpath(place)

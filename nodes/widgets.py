@@ -126,7 +126,7 @@ def checks_widgets(execute: Callable) -> Callable:
 def fill_sizes(
     model: ModelFolder, start: tuple[int, int, int] | None = None, *, width: int, height: int, frames: int
 ) -> dict[str, int]:
-    """Return width, height and frames, with what 0 stands for: those of `start` (frames, height, width), else the model's own."""
+    """Return width, height and frames; 0 stands for those of `start` (frames, height, width), else for the model's own."""
     if frames == 0 and start is None:
         raise JobRefused("frames: 0 takes those of latent or image, and neither is connected: say how many")
     if 0 in (width, height) and start is None and model.own_size is None:

@@ -42,8 +42,7 @@ def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.T
     if is_latents(args.init):
         shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
         return latents_file.load(file, shape, model.scaling_factor, notify=notice)
-    size = {"height": job.height, "width": job.width, "fit": args.init_fit}
-    init = inits.read(file, most=job.frames, notify=notice, **size)
+    init = inits.read(file, most=job.frames, height=job.height, width=job.width, fit=args.init_fit, notify=notice)
     if len(init) not in (1, job.frames):
         raise JobRefused(
             f"init {file}: wanted {job.frames} frames, as the job has, or one picture for all, got {len(init)}: "
@@ -166,7 +165,7 @@ def keep_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor
 
 
 def rescue_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor: float) -> Path | None:
-    """Return the new file that latents were written to, beside the output or among temporary files; None if there is no room."""
+    """Write latents to a new file, beside the output or among temporary files; return it, or None if there is no room."""
     folders = [Path(args.output).absolute().parent, Path(tempfile.gettempdir())]
     return latents_file.rescue(folders, latents, scaling_factor)
 

@@ -2,7 +2,7 @@
 
 VideoInfinityError
 |-- JobRefused       wrong input, found before any rank works; also a ValueError
-|-- Stopped          the caller asked to stop, and all ranks did
+|-- Stopped          the caller asked to stop, and all ranks did, or were ended
 |-- RankFailed       a rank failed; carries the rank, its traceback, and the latents if they were finished
 |   |-- RankLost     it is gone, stuck, or its device is: the others can go on without it
 |   `-- Overflowed   the job's numbers did not fit its type; no rank's fault
@@ -31,7 +31,7 @@ class JobRefused(VideoInfinityError, ValueError):
 
 
 class Stopped(VideoInfinityError):
-    """The job was stopped between two steps, on all ranks, because the caller asked for it."""
+    """The job was stopped, on all ranks, because the caller asked for it. On a rank: this one is to stop, or all are."""
 
 
 class RankFailed(VideoInfinityError):

@@ -83,7 +83,7 @@ def _check(path: Path, got: tuple[int, ...], shape_CTHW: tuple[int, ...]) -> Non
     channels, frames, height, width = shape_CTHW
     if len(got) == 4 and got[0] == 1:  # one picture
         got = (*got[:2], 1, *got[2:])
-    if len(got) != 5 or got[0] != 1:
+    if len(got) != 5 or got[0] != 1 or 0 in got:
         raise JobRefused(f"init {path}: wanted latents of one video, (1, C, T, h, w), got {got}: encode it as one video")
     if got[1] != channels:
         raise JobRefused(f"init {path}: wanted latents of {channels} channels, got {got[1]}: they are of another model")

@@ -2,11 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
-from safetensors import safe_open
-
-from . import folder
+from . import folder, weight_files
 from .folder import ModelFolder, UNetShape
 from .maths import clips, prompts, scope, slices
 from .protocol import DECODED_AT_ONCE, Job
@@ -114,7 +111,7 @@ def estimate_memory(model: ModelFolder, job: Job, frames: int) -> Memory:
     While the VAE decodes, a few frames at full size are alive.
     """
     item = ITEM_BYTES[job.dtype]
-    parts = [item * count_parameters(part) for part in (model.unet, model.vae, model.text_encoder)]
+    parts = [item * weight_files.count_numbers(part) for part in (model.unet, model.vae, model.text_encoder)]
     apart, park = job.tuning.branches == "apart", job.tuning.park_skips == "always"
     shape, scale = model.unet_shape, model.scale
     offloads = job.offload == "parts"
@@ -196,16 +193,3 @@ def skip_numbers(shape: UNetShape, pixels: int) -> list[int]:
         if level + 1 < len(channels):
             found.append(width * sizes[level + 1])
     return found
-
-
-def count_parameters(part: Path) -> int:
-    """Return how many numbers a part's weights hold, from the headers of its files."""
-    total = 0
-    for file in folder.weight_files(part):
-        with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 (safe_open is no mapping)
-                size = 1
-                for length in weights.get_slice(name).get_shape():
-                    size *= length
-                total += size
-    return total

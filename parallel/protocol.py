@@ -251,7 +251,7 @@ class Done(Frozen):
 
 
 class Failed(Frozen):
-    """Rank to host: I crashed. The reason of `peer` is another rank's loss; of `overflow` and `job` the job's own, on any rank."""
+    """Rank to host: I crashed. The reason of `peer` is another rank's loss, that of `overflow` and `job` lies in the job."""
 
     kind: Literal["failed"] = "failed"
     number: int

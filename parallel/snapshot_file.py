@@ -83,7 +83,7 @@ class Keeper:
     """Writes a job's snapshot to a file from time to time, while the ranks work on."""
 
     def __init__(self, path: Path, job: Job, seconds: float):
-        self.path, self.job, self.seconds = path, job, seconds
+        self.path, self.job, self.seconds = path, folder.located(job), seconds
         self.written = 0  # steps
         self.since = time.monotonic()
 

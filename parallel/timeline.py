@@ -1,4 +1,4 @@
-"""The text form of a prompt timeline: a prompt a line, or FizzNodes' quoted pairs. What can't be sure is refused by its line."""
+"""The text form of a prompt timeline: a prompt a line, or FizzNodes' quoted pairs. What is in doubt is refused by its line."""
 
 import codecs
 import json

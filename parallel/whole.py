@@ -132,12 +132,14 @@ def _lock_of(folder: Path) -> Path:
 @contextmanager
 def _in_use(folder: Path) -> Iterator[None]:
     """Hold a lock in a folder of ours as long as this process lives, so that `sweep` leaves it alone."""
+    if fcntl is None:  # Windows, which renames no folder while a file in it is open
+        yield
+        return
     fresh = folder / f"{folder.name}.new"
     with fresh.open("w") as lock:
-        if fcntl is not None:
-            with suppress(OSError):  # a file system without locks: a folder without one is never swept
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                fresh.rename(_lock_of(folder))  # only once it is held
+        with suppress(OSError):  # a file system without locks: a folder without one is never swept
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fresh.rename(_lock_of(folder))  # only once it is held
         yield
 
 

@@ -108,7 +108,7 @@ def export(vae: AutoencoderKL, tokenizer: CLIPTokenizer, trained: torch.nn.Modul
 
 
 def write_for_all(out: Path, tokenizer: CLIPTokenizer) -> None:
-    """Rewrite what transformers 5 wrote so that 4 reads it, too: names of the text encoder's weights, a tokenizer in two forms."""
+    """Rewrite what transformers 5 wrote so that 4 reads it: names of the text encoder's weights, a tokenizer in two forms."""
     file = out / "text_encoder" / "model.safetensors"
     named = {f"text_model.{name.removeprefix('text_model.')}": weight for name, weight in load_file(file).items()}
     save_file(named, file, metadata={"format": "pt"})

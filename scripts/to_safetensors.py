@@ -1,8 +1,8 @@
 """Write a model folder whose weights are pickles as one with safetensors, without running what a pickle says.
 
-`python -m scripts.to_safetensors FOLDER OUT`. A pickle can run code as it is opened. These are opened with torch's own restricted
-reader (`weights_only=True`), which builds tensors and plain containers, and ends with an error at anything else. Nobody but the
-user calls this: no node, no rank and no job opens a pickle.
+`python -m scripts.to_safetensors FOLDER OUT`. A pickle can run code as it is opened. These are opened with torch's own
+restricted reader (`weights_only=True`), which builds tensors and plain containers, and ends with an error at anything else.
+Nobody but the user calls this: no node, no rank and no job opens a pickle.
 """
 
 import argparse
@@ -19,10 +19,8 @@ from safetensors.torch import save_file
 from parallel.safety import check_pulled
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-STEMS = {
-    "diffusion_pytorch_model": "diffusion_pytorch_model",
-    "pytorch_model": "model",
-}  # what diffusers and transformers write
+# What diffusers and transformers call pickled weights, and what they call safetensors.
+STEMS = {"diffusion_pytorch_model": "diffusion_pytorch_model", "pytorch_model": "model"}
 SAFE_SINCE = (2, 6)  # of torch: before it a crafted file could run code with weights_only, too (CVE-2025-32434)
 
 
@@ -39,7 +37,7 @@ def main() -> None:
 
 
 def convert(folder: Path, out: Path) -> None:
-    """Write `out`, which must not be there; raise ValueError if a file holds more than weights. All of it is written, or nothing."""
+    """Write `out`, which must not be there, whole or not at all; raise ValueError if a file holds more than weights."""
     if tuple(int(number) for number in torch.__version__.split(".")[:2]) < SAFE_SINCE:
         raise ValueError(f"wanted torch 2.6 or newer, which opens weights safely, got {torch.__version__}: update it")
     if out.exists():

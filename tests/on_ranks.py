@@ -17,7 +17,7 @@ from parallel.layers.view import View
 from parallel.maths import clips
 from parallel.maths.scope import Span
 from parallel.models import unet3d
-from parallel.sampler import encode, generate, load, schedule
+from parallel.sampler import encode, load, sample, schedule
 from tests import builders
 
 
@@ -109,7 +109,7 @@ def sample_from(group: Group, job, noise):
     start = noise[:, :, view.clip.start : view.clip.stop] * scheduler.init_noise_sigma
     heard = encode.encode_prompts(model, job, view.clip)
     settings = {"view": view, "scheduler": scheduler, "schedule": steps}
-    *_, last = generate.sample(model, job, start, heard, **settings)
+    *_, last = sample.sample(model, job, start, heard, **settings)
     return last
 
 

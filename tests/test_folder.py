@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from parallel import folder
+from parallel import folder, weight_files
 from parallel.errors import JobRefused
 from parallel.protocol import Job, Prompt, checked
 from parallel.sampler import load
@@ -123,10 +123,10 @@ def test_half_precision_weights_alone_are_found(copy):
     file = copy / "unet" / "diffusion_pytorch_model.safetensors"
     half = file.rename(copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
     folder.check(job(copy), 1)
-    assert folder.variant(copy / "unet") == "fp16" and folder.weight_files(copy / "unet") == [half]
+    assert weight_files.variant(copy / "unet") == "fp16" and weight_files.find(copy / "unet") == [half]
     load.load(folder.inspect(str(copy)), torch.float32)
     shutil.copy(half, file)
-    assert folder.variant(copy / "unet") is None and folder.weight_files(copy / "unet") == [file]
+    assert weight_files.variant(copy / "unet") is None and weight_files.find(copy / "unet") == [file]
 
 
 def test_a_file_of_another_name_is_no_weights(copy):
@@ -137,7 +137,7 @@ def test_a_file_of_another_name_is_no_weights(copy):
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_weights_that_are_missing_are_not_made_up(copy, part):
     """diffusers and transformers would fill them with noise, another one on each rank."""
-    (file,) = folder.weight_files(copy / part)
+    (file,) = weight_files.find(copy / part)
     weights = load_file(file)
     lost = sorted(weights)[3]
     save_file({name: value for name, value in weights.items() if name != lost}, file, metadata={"format": "pt"})
@@ -147,7 +147,7 @@ def test_weights_that_are_missing_are_not_made_up(copy, part):
 
 
 def test_weights_that_the_configuration_does_not_name_are_not_dropped(copy):
-    (file,) = folder.weight_files(copy / "unet")
+    (file,) = weight_files.find(copy / "unet")
     save_file({**load_file(file), "extra.weight": torch.ones(1)}, file, metadata={"format": "pt"})
     with pytest.raises(JobRefused, match=r"has, beside what its configuration says, 1 weights, such as extra\.weight"):
         load.load(folder.inspect(str(copy)), torch.float32)

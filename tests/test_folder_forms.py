@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler,
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from parallel import folder, safety
+from parallel import folder, safety, weight_files
 from parallel.errors import JobRefused
 from parallel.sampler import load
 from parallel.sampler.encode import encode_tokens, tokenize
@@ -164,11 +164,11 @@ def test_a_variant_is_taken_where_there_is_no_plain_file_and_fp16_before_others(
     (plain,) = unet.glob("*.safetensors")
     for kind in ("bf16", "fp16", "ema"):
         shutil.copy(plain, unet / f"diffusion_pytorch_model.{kind}.safetensors")
-    assert folder.variant(unet) is None and folder.weight_files(unet) == [plain]
+    assert weight_files.variant(unet) is None and weight_files.find(unet) == [plain]
     plain.unlink()
-    assert folder.variant(unet) == "fp16"
+    assert weight_files.variant(unet) == "fp16"
     (unet / "diffusion_pytorch_model.fp16.safetensors").unlink()
-    assert folder.variant(unet) == "bf16"
+    assert weight_files.variant(unet) == "bf16"
 
 
 def written(file: str, text: str) -> Change:
@@ -265,7 +265,7 @@ def test_what_can_not_be_loaded_is_refused_at_the_door_with_its_cure(copy, form)
 
 @pytest.mark.parametrize("part", CLASSES)
 def test_a_weight_of_another_shape_than_the_configurations(copy, part):
-    (file,) = folder.weight_files(copy / part)
+    (file,) = weight_files.find(copy / part)
     held = load_file(file)
     name = sorted(held)[0]
     save_file({**held, name: torch.cat([held[name], held[name]])}, file, metadata={"format": "pt"})

@@ -139,7 +139,7 @@ def test_a_step_that_is_not_finite_is_neither_shown_nor_kept(tiny, monkeypatch, 
         for step, latents in enumerate(denoise(*arguments, **options), start=1):
             yield latents if step < 3 else latents.where(latents < latents.max(), torch.nan)
 
-    monkeypatch.setattr("parallel.sampler.generate.denoise", broken)
+    monkeypatch.setattr("parallel.sampler.sample.denoise", broken)
     job = checked(Job, model=str(tiny), prompts=(Prompt(frame=0, text="a"),), frames=4, height=16, width=16, dtype=dtype)
     planes, marks = shapes((4, 4, 8, 8), 0)
     kept = Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))

@@ -83,6 +83,17 @@ def test_a_file_is_written_when_it_is_time_and_not_twice(tmp_path, tiny):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_snapshot_is_read_from_another_folder(tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tiny.parent)
+    planes, marks = shapes((4, 9, 8, 8), 0)
+    kept = Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))
+    kept.put(1, torch.rand(1, 4, 9, 8, 8))
+    keeper = Keeper(tmp_path / "snapshot", job(tiny).model_copy(update={"model": tiny.name}), seconds=0)
+    keeper.look(kept)
+    monkeypatch.chdir(tmp_path)
+    assert snapshot_file.load(tmp_path / "snapshot").job.model == str(tiny)
+
+
 def test_a_disk_that_is_full_costs_the_snapshot_and_not_the_video(tiny, tmp_path, pools, caplog):
     file = tmp_path / "gone" / "kept.safetensors"
     work = job(tiny)

@@ -92,6 +92,15 @@ def test_what_can_not_take_its_name_is_kept_in_plain_sight(tmp_path):
     assert (kept / "0.png").read_text() == "new", "and no later run takes it for a leftover"
 
 
+def test_what_is_written_is_alone_in_its_folder_where_there_are_no_locks(tmp_path, monkeypatch):
+    """On Windows, which would not let a finished file be kept elsewhere while another one in its folder is open."""
+    monkeypatch.setattr(whole, "fcntl", None)
+    with whole.whole(tmp_path / "video.mp4") as part:
+        part.write_text("new")
+        assert list(part.parent.iterdir()) == [part]
+    assert os.listdir(tmp_path) == ["video.mp4"]
+
+
 @pytest.mark.parametrize("length", [250, 251, 255])
 def test_the_longest_names_are_written(tmp_path, length):
     name = "x" * (length - 4) + ".mp4"

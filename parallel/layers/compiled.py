@@ -1,7 +1,8 @@
 """Spatial layers through torch.compile, once for all of a kind, and an account of which ones were compiled.
 
 torch keeps what it compiled with the code of `forward`, which all layers of a class share, and by default compiles that eight
-times at most; then it runs the rest uncompiled, and only its log says so. VideoCrafter2's UNet has twelve kinds of ResnetBlock2D.
+times at most; then it runs the rest uncompiled, and only its log says so. VideoCrafter2's UNet has twelve kinds of
+ResnetBlock2D.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class Kind:
 
 
 class Compiler:
-    """Compiles modules, each as a whole and for any number of frames. As a change to a model it gives torch room for all kinds."""
+    """Compiles modules, each as a whole and for any number of frames. As a change to a model it gives torch room for all."""
 
     def __init__(self, backend: str | Callable = "inductor"):
         self.backend = backend
@@ -58,8 +59,8 @@ class Compiler:
             return f"compile: all {modules} spatial layers, of {len(kinds)} kinds, run compiled"
         reasons = "; ".join(sorted({f"{kind.name}: {kind.fault}" for kind in failed}))
         return (
-            f"compile: {uncompiled} of {modules} spatial layers, {len(failed)} of {len(kinds)} kinds, run uncompiled, at their usual "
-            f"speed ({reasons})"
+            f"compile: {uncompiled} of {modules} spatial layers, {len(failed)} of {len(kinds)} kinds, run uncompiled, at their "
+            f"usual speed ({reasons})"
         )
 
 

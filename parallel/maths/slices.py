@@ -37,7 +37,7 @@ def fitting(free_bytes: int | None) -> int:
 
 
 def cut(count: int, at_once: int | None = None, *, heads: int = 1) -> Iterator[slice]:
-    """Yield even slices, of at most `at_once` if that is said, so that one of `heads` heads is a batch that any kernel takes."""
+    """Yield even slices, of at most `at_once` if that is said; with `heads` heads each is a batch that any kernel takes."""
     widest = max(1, GRID // heads)
     pieces = -(-count // (widest if at_once is None else min(at_once, widest)))
     length = -(-count // pieces)

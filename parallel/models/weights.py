@@ -12,12 +12,12 @@ from packaging.version import Version
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
+from .. import weight_files
 from ..errors import JobRefused
-from ..folder import check_complete, variant, weight_files
-from ..safety import weight_count
 
 SLACK = 1.25  # a configuration may make this many times the numbers that its files hold: libraries fill in constants
-# transformers 4.56 renamed a keyword, and took the old one for a while; 5 dropped a prefix from the names of CLIPTextModel's weights.
+# transformers 4.56 renamed a keyword, and took the old one for a while; 5 dropped a prefix from the names of CLIPTextModel's
+# weights.
 DTYPE = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
 CLIP_PREFIX = "text_model."
 
@@ -27,18 +27,18 @@ Shapes = dict[str, tuple[int, ...]]  # of weights, by name
 def load(kind: Any, folder: Path, dtype: torch.dtype, *, may_have: str | None = None) -> Any:
     """Return a model of a class of diffusers' or transformers' from a folder, to be evaluated only.
 
-    Raises JobRefused if the configuration asks for more than the files hold, before any of it is reserved; if weights are missing,
-    or of another shape; or if any are left over but those whose names begin with `may_have` (an empty one allows all). Raises
-    OSError or SafetensorError if a file is cut short.
+    Raises JobRefused if the configuration asks for more than the files hold, before any of it is reserved; if weights are
+    missing, or of another shape; or if any are left over but those whose names begin with `may_have` (an empty one allows
+    all). Raises OSError or SafetensorError if a file is cut short.
     """
-    wanted, held = shapes(kind, folder), sum(map(weight_count, weight_files(folder)))
+    wanted, held = shapes(kind, folder), weight_files.count_numbers(folder)
     claimed = sum(map(math.prod, wanted.values()))
     if claimed > SLACK * held + 1000:
         raise JobRefused(f"{folder / 'config.json'} asks for {claimed} numbers, its files hold {held}: get the folder again")
     from_files = _transformers if issubclass(kind, PreTrainedModel) else _diffusers
     module, said = from_files(kind, folder, dtype, wanted)
     left = [key for key in said["unexpected_keys"] if may_have is None or not key.startswith(may_have)]
-    check_complete(folder, list(said["missing_keys"]), left)
+    weight_files.check_complete(folder, list(said["missing_keys"]), left)
     return module.eval().requires_grad_(False)
 
 
@@ -46,7 +46,7 @@ def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> t
     """Load by diffusers, which knows older names of weights."""
     _check_shapes(folder, stored_shapes(folder), wanted)
     return kind.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, variant=variant(folder), low_cpu_mem_usage=False,
+        folder, use_safetensors=True, local_files_only=True, variant=weight_files.variant(folder), low_cpu_mem_usage=False,
         torch_dtype=dtype, output_loading_info=True,
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ def shapes(kind: Any, folder: Path) -> Shapes:
 def stored_shapes(folder: Path) -> Shapes:
     """Return the shapes of the weights in a folder's files."""
     found = {}
-    for file in weight_files(folder):
+    for file in weight_files.find(folder):
         with safe_open(file, framework="pt") as weights:
             found.update({name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()})  # noqa: SIM118
     return found
@@ -94,7 +94,7 @@ def stored_shapes(folder: Path) -> Shapes:
 def read_part(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
     """Return the weights whose names begin with `prefix`, under names without it."""
     found = {}
-    for file in weight_files(folder):
+    for file in weight_files.find(folder):
         with safe_open(file, framework="pt") as weights:
             names = [name for name in weights.keys() if name.startswith(prefix)]  # noqa: SIM118 (safe_open is no mapping)
             found.update({name.removeprefix(prefix): weights.get_tensor(name) for name in names})

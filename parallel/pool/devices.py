@@ -12,7 +12,8 @@ from ..errors import JobRefused
 def resolve(names: str, *, frames: int | None = None) -> tuple[str, ...]:
     """Return one device a rank from a comma-separated list, or from `auto`: every GPU, else two CPU ranks.
 
-    `auto` takes no more than a video has `frames`: a rank without one would have nothing to do. Raises JobRefused for a device that is not there.
+    `auto` takes no more than a video has `frames`: a rank without one would have nothing to do. Raises JobRefused for a
+    device that is not there.
     """
     there = torch.cuda.device_count()
     if names.strip() == "auto":
@@ -34,7 +35,7 @@ def resolve(names: str, *, frames: int | None = None) -> tuple[str, ...]:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may keep busy, at least 1: of its affinity and its container's quota, not the machine's."""
+    """Return how many cores this process may keep busy, at least 1: those of its affinity and its container's quota."""
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; a user can set it with PYTHON_CPU_COUNT
         cores = os.process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):  # not on Windows and macOS

@@ -14,8 +14,8 @@ FLAGS = {
     "safe_path": "-P",  # from Python 3.11 on
     "dont_write_bytecode": "-B",
 }
-# `-m` would look for the pack on the interpreter's path, which knows it only if the rank runs in the pack's folder, and never if
-# it is fixed (PYTHONSAFEPATH, a `._pth` file). The empty name means the folder that the host runs in: no packages for a rank.
+# `-m` would look for the pack on the interpreter's path, which knows it only if the rank runs in the pack's folder, and never
+# if it is fixed (PYTHONSAFEPATH, a `._pth` file). The empty name means the folder that the host runs in: no packages for a rank.
 RUN = (
     "import sys; sys.path[:] = [sys.argv[1], *filter(None, sys.path)]; "
     "import runpy; runpy.run_module(sys.argv[2], run_name='__main__')"

@@ -32,11 +32,11 @@ def listen(
 ) -> Iterator[Last]:
     """Yield the one message of a kind that each rank sends; messages of jobs other than `number` are dropped.
 
-    `on_notice` hears each notice once, however many ranks say it.
+    `on_notice` hears each notice once, however many ranks say it. A wish to stop a job is passed down, and its end awaited.
 
     Raises RankLost when a rank is gone, or silent for longer than `patience` allows, RankFailed when one says that it failed,
-    and Stopped when the caller asks to stop before the ranks are ready. A wish to stop a job is passed down, and its end awaited,
-    but not the end of a load: then Stopped is raised, too, and who waits for the rank that loads is left in its collective.
+    and Stopped when the caller asks to stop before the ranks are ready, or while one of them loads or encodes and does not end
+    soon: those that wait for it are left in their collective.
     """
     waiting, watch = dict(enumerate(ranks.channels)), Watch(patience, meeting=kind is Ready)
     stop_by: float | None = None

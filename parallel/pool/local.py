@@ -1,7 +1,6 @@
 """A pool of ranks on this machine: start, run(job) -> video, stop."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -50,7 +49,7 @@ class Pool:
         restarts: int = RESTARTS,
         patience: Patience | None = None,
     ):
-        """Take one device a rank, as from `devices.resolve`; starts nothing. `threads` is per rank; None shares the cores out."""
+        """Take one device a rank, as from `devices.resolve`; start nothing. `threads` is per rank; None shares the cores."""
         self.devices = devices
         self.threads = max(1, usable_cores() // len(devices)) if threads is None else threads
         self.restarts = restarts
@@ -105,20 +104,22 @@ class Pool:
         on_notice: Callable[[str], None] = lambda said: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Video:
-        """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1], or, and then
-        it must be said, latents (C, T or 1, h, w) as the net sees them; one frame serves for all.
+        """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1]; one frame serves for all.
 
-        With 0 steps the init is only encoded or decoded. `on_step` hears every step of every rank, and sees the latents
-        (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left start again from the last
-        one, and `on_notice` hears why, as it hears what ranks have to say to the user. `stored` goes on from a file that a `keeper` wrote. Raises JobRefused before any rank
-        works, Stopped within one step after `should_stop` returns true (the ranks stay warm, or end if they still load), RankFailed
-        if a rank fails or too many are lost (all ranks end; finished latents come with it), Overflowed if numbers are not finite.
+        With `init_is_latents` it is latents (C, T or 1, h, w) as the net sees them. With 0 steps it is only encoded or decoded.
+        `on_step` hears every step of every rank, and sees the latents (C, T, h, w) as they are by then. A lost rank costs the
+        step that it was in: the ranks left start again from the last one, and `on_notice` hears why, as it hears what ranks
+        have to say to the user. `stored` goes on from a file that a `keeper` wrote.
+
+        Raises JobRefused before any rank works, Stopped within one step after `should_stop` returns true (the ranks stay warm,
+        or end if they still load), RankFailed if a rank fails or too many are lost (all ranks end; finished latents come with
+        it), Overflowed if numbers are not finite.
         """
         model = folder.check(job, len(self.devices))
         shape_CTHW = _check(job, model, init, init_is_latents=init_is_latents, resumed=stored is not None)
-        job = job.model_copy(update={name: _absolute(getattr(job, name)) for name in ("model", "parts")})
+        job = folder.located(job)
         with ExitStack() as stack:
-            blocks = stack.enter_context(reserve(job, model, shape_CTHW, init, init_is_latents))
+            blocks = stack.enter_context(reserve(job, model, shape_CTHW, init, init_is_latents=init_is_latents))
             if stored is not None:
                 blocks.kept.put(stored.step, stored.planes)
             if keeper is not None:
@@ -243,8 +244,3 @@ def _check(
     if init.is_floating_point() and not bool(torch.isfinite(init).all()):
         raise JobRefused("init: wanted finite numbers, got some that are not: make it again, in a wider type such as float32")
     return shape
-
-
-def _absolute(folder: str | None) -> str | None:
-    """Return a path that means the same to whoever reads it, also from a snapshot and another folder."""
-    return folder if folder is None else os.path.abspath(folder)

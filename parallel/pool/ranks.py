@@ -42,9 +42,11 @@ class Ranks:
         self._key = secrets.token_bytes(32)
         try:
             self._door = Door(self._key, len(devices))
-            self._store = open_store() if len(devices) > 1 else None
+            self._store: TCPStore | None = None
             with ExitStack() as undo:
                 undo.callback(self.end)
+                if len(devices) > 1:
+                    self._store = open_store()
                 for rank, device in enumerate(devices):
                     self._spawn(rank, device, len(devices), threads, generation)
                 undo.pop_all()
@@ -138,7 +140,7 @@ class Ranks:
         return RankLost(said, rank=rank, traceback=text, reason=str(code) if crash else "")
 
     def _exit_code(self, rank: int) -> int | None:
-        """Return the exit code of a rank that ends (negative: the signal that ended it), None if it does not within a second."""
+        """Return the exit code of a rank that ends (negative: the signal that ended it), None if it takes over a second."""
         try:
             return self.processes[rank].wait(timeout=1)
         except subprocess.TimeoutExpired:

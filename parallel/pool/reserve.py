@@ -24,7 +24,7 @@ class Reserved:
 
 @contextmanager
 def reserve(
-    job: Job, model: ModelFolder, shape_CTHW: tuple[int, ...], init: torch.Tensor | None, init_is_latents: bool
+    job: Job, model: ModelFolder, shape_CTHW: tuple[int, ...], init: torch.Tensor | None, *, init_is_latents: bool
 ) -> Iterator[Reserved]:
     """Lend a job its blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them."""
     planes_shape, marks_shape = shapes(shape_CTHW, model.history(job.scheduler))

@@ -23,8 +23,8 @@ class Patience:
 class Watch:
     """When each rank spoke last, and of what.
 
-    Some phases a rank works through alone: loading, encoding, decoding. In others it may be waiting for the rest, and its silence
-    says nothing of it: in the meeting, when it has encoded and the rest has not, and while all denoise.
+    Some phases a rank works through alone: loading, encoding, decoding. In others it may be waiting for the rest, and its
+    silence says nothing of it: in the meeting, when it has encoded and the rest has not, and while all denoise.
     """
 
     patience: Patience

@@ -16,7 +16,7 @@ def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor, pl
     """
     for start in range(0, len(places), DECODED_AT_ONCE):
         some = places[start : start + DECODED_AT_ONCE]
-        part = latents_BCFHW[0, :, list(some)].movedim(1, 0) / model.vae.config.scaling_factor
+        part = latents_BCFHW[0, :, list(some)].movedim(1, 0) / model.folder.scaling_factor
         with torch.inference_mode():
             images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample
         if not is_finite(images):

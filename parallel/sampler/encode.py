@@ -164,5 +164,5 @@ def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> Iterator[torch.Ten
         picture = frame_HWC if frame_HWC.is_floating_point() else frame_HWC.float() / 255
         image = (picture.permute(2, 0, 1) * 2 - 1)[None].to(model.vae.device, model.dtype)
         with torch.inference_mode():
-            latent = model.vae.encode(image).latent_dist.mode().float() * model.vae.config.scaling_factor
+            latent = model.vae.encode(image).latent_dist.mode().float() * model.folder.scaling_factor
         yield latent[:, :, None]

@@ -6,8 +6,8 @@ from ..errors import Overflowed
 
 REMEDIES = {
     torch.float16: "the numbers overflowed in float16 {}: use dtype bfloat16 or float32",
-    torch.bfloat16: "the numbers are not finite in bfloat16 {}: use dtype float32, and if that is no better another scheduler, less "
-    "guidance, or the model's folder anew",
+    torch.bfloat16: "the numbers are not finite in bfloat16 {}: use dtype float32, and if that is no better another scheduler, "
+    "less guidance, or the model's folder anew",
     torch.float32: "the numbers are not finite {}, and not for want of a wider type than float32: use another scheduler, less "
     "guidance, or get the model's folder again",
 }

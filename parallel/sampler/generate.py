@@ -4,9 +4,9 @@ Every rank runs the same lines on its own clip; only the patched layers know tha
 """
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,26 +14,21 @@ from diffusers import SchedulerMixin
 
 from ..comm.agree import agree
 from ..comm.group import Group
-from ..comm.turns import Turns
 from ..errors import Stopped
-from ..layers.attention import Biases
-from ..layers.compiled import Compiler
 from ..layers.heard import Heard
-from ..layers.patch import patched
 from ..layers.view import View
 from ..maths import noise
-from ..models import unet3d
 from ..plan import span_of
-from ..protocol import Job, NoiseKind, Phase, Tuning
+from ..protocol import Job, NoiseKind, Phase
 from ..snapshot import Snapshot
 from .decode import decode
-from .denoise import as_batch, denoise
+from .denoise import as_batch
 from .encode import encode_frames, encode_prompts
 from .finite import is_finite, overflowed
-from .fit import fit
 from .history import replay, tensors
 from .interrupt import interruptible
 from .load import Model, resident, settle
+from .sample import sample
 from .schedule import build, timesteps
 
 logger = logging.getLogger(__name__)
@@ -66,8 +61,8 @@ def generate(
 ) -> None:
     """Make this rank's clip and leave it in the blocks; `notify` hears what the user should know.
 
-    Raises Stopped, on all ranks, within a step after `stopping` says so; Overflowed if numbers are not finite, which are not
-    kept; PeerLost if another rank is gone, and OutOfStep, on all ranks, if they have not exchanged equally often.
+    Raises Stopped within a step after `stopping` says so, on all ranks until they decode; Overflowed if numbers are not finite,
+    which are not kept; PeerLost if another rank is gone, and OutOfStep, on all ranks, if they exchanged unequally often.
     """
     view = View(group, span_of(job))
     clip = slice(view.clip.start, view.clip.stop)
@@ -232,51 +227,3 @@ def draw_start(
         return start * scheduler.init_noise_sigma if len(schedule) else start
     init = init.to(start)
     return scheduler.add_noise(init, start, schedule[:1]) if len(schedule) else init
-
-
-def sample(
-    model: Model,
-    job: Job,
-    latents: torch.Tensor,
-    heard: Heard,
-    *,
-    view: View,
-    scheduler: SchedulerMixin,
-    schedule: torch.Tensor,
-    begin: int = 0,
-    notify: Notify = logger.warning,
-) -> Generator[torch.Tensor, None, None]:
-    """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are.
-
-    Who ends it early, on all ranks after the same step, drains `view.call` of the messages that are under way.
-    """
-    if len(schedule) == begin:
-        yield latents
-        return
-    fitted = fit(model, job, len(view.clip), view.group, notify=notify)
-    view = replace(view, slices=fitted.slices)
-    biases = Biases(view, job.scope.trained_frames)
-    compiler = Compiler() if compiles(job.tuning, view.group, notify) else None
-    changes = unet3d.frame_changes(model.unet, view, biases, park=fitted.park, compiler=compiler)
-    changes += unet3d.fps_changes(model.unet, job.fps)
-    if job.tuning.reuse_every > 1:
-        changes += unet3d.reuse_changes(model.unet, view.call)
-    calls = [heard]
-    if fitted.apart or view.group.size > 1:
-        calls = [replace(heard, branches=range(branch, branch + 1)) for branch in heard.branches]
-    if len(calls) > 1 and not fitted.apart:
-        view.call.turns = Turns(view.group.device)
-    with patched(changes):
-        steps = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
-        yield next(steps)
-        if compiler is not None:  # the first step runs all layers
-            notify(compiler.account())
-        yield from steps
-    view.call.drain()
-
-
-def compiles(tuning: Tuning, group: Group, notify: Notify) -> bool:
-    """Return whether spatial layers are to be compiled; say so if that was asked for in vain."""
-    if tuning.compile and group.device.type == "cpu":
-        notify("compile: the ranks are on CPUs and run without; it is for GPUs")
-    return tuning.compile and group.device.type != "cpu"

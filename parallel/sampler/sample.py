@@ -1,0 +1,71 @@
+"""Sample: the UNet, changed for a clip and fitted to what memory is free, step after step."""
+
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import replace
+
+import torch
+from diffusers import SchedulerMixin
+
+from ..comm.group import Group
+from ..comm.turns import Turns
+from ..layers.attention import Biases
+from ..layers.compiled import Compiler
+from ..layers.heard import Heard
+from ..layers.patch import patched
+from ..layers.view import View
+from ..models import unet3d
+from ..protocol import Job, Tuning
+from .denoise import denoise
+from .fit import fit
+from .load import Model
+
+logger = logging.getLogger(__name__)
+
+
+def sample(
+    model: Model,
+    job: Job,
+    latents: torch.Tensor,
+    heard: Heard,
+    *,
+    view: View,
+    scheduler: SchedulerMixin,
+    schedule: torch.Tensor,
+    begin: int = 0,
+    notify: Callable[[str], None] = logger.warning,
+) -> Generator[torch.Tensor, None, None]:
+    """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are.
+
+    Who ends it early, on all ranks after the same step, drains `view.call` of the messages that are under way.
+    """
+    if len(schedule) == begin:
+        yield latents
+        return
+    fitted = fit(model, job, len(view.clip), view.group, notify=notify)
+    view = replace(view, slices=fitted.slices)
+    biases = Biases(view, job.scope.trained_frames)
+    compiler = Compiler() if compiles(job.tuning, view.group, notify) else None
+    changes = unet3d.frame_changes(model.unet, view, biases, park=fitted.park, compiler=compiler)
+    changes += unet3d.fps_changes(model.unet, job.fps)
+    if job.tuning.reuse_every > 1:
+        changes += unet3d.reuse_changes(model.unet, view.call)
+    calls = [heard]
+    if fitted.apart or view.group.size > 1:
+        calls = [replace(heard, branches=range(branch, branch + 1)) for branch in heard.branches]
+    if len(calls) > 1 and not fitted.apart:
+        view.call.turns = Turns(view.group.device)
+    with patched(changes):
+        steps = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
+        yield next(steps)
+        if compiler is not None:  # the first step runs all layers
+            notify(compiler.account())
+        yield from steps
+    view.call.drain()
+
+
+def compiles(tuning: Tuning, group: Group, notify: Callable[[str], None]) -> bool:
+    """Return whether spatial layers are to be compiled; say so if that was asked for in vain."""
+    if tuning.compile and group.device.type == "cpu":
+        notify("compile: the ranks are on CPUs and run without; it is for GPUs")
+    return tuning.compile and group.device.type != "cpu"
