@@ -49,6 +49,7 @@ SOURCES = {
         phase_timestep=800,
         ramp=False,
         trained_frames=0,
+        model_frames=16,
     ),
     "tuning": ours(
         "SpeedMemory",
