@@ -19,9 +19,7 @@ def ours(kind: str, **inputs) -> dict:
 
 SOURCES = {
     "model": ours("LoadVideoModel", model="moving-shapes (bundled)", parts="the same folder", dtype="float32", offload="none"),
-    "ranks": ours(
-        "WorkerRanks", devices="cpu", threads=0, keep_warm=True
-    ),  # what `auto` takes for one frame: the same warm rank
+    "ranks": ours("WorkerRanks", devices="cpu,cpu", threads=0, keep_warm=True),  # those of other tests, which are warm
     "timeline": ours("PromptTimeline", timeline="0: a red circle", fade=0, negative=""),
     "scope": ours(
         "DualScopeAttention",

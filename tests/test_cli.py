@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from parallel import __main__ as cli
 from parallel import arguments, inits, latents_file, movies
 from parallel.maths import noise
-from scripts.contact_sheet import BORDER
+from scripts import contact_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,7 +31,7 @@ def refusal(monkeypatch, capsys, model, *more) -> str:
     return capsys.readouterr().err
 
 
-def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
+def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, pools, monkeypatch):
     (tmp_path / "timeline.txt").write_text("0: a cat\n0.5s: a dog\n")
     files = [tmp_path / name for name in ("v.mp4", "l.safetensors", "r.json")]
     more = [
@@ -62,38 +62,36 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
     # Refined from its own latents, and from its own file.
     for init in files[:2]:
         folder = tmp_path / f"from {init.stem}"
-        more = ["--prompt", "a cat", "--init", init, "--denoise", 0.5, "--output", folder]
-        subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
+        assert generate(monkeypatch, pools, tiny, "--init", init, "--denoise", 0.5, "--output", folder) == 0
         assert len(list(folder.iterdir())) == 7
 
 
-def test_no_steps_store_the_starting_noise(tiny, tmp_path):
+def test_no_steps_store_the_starting_noise(tiny, tmp_path, pools, monkeypatch):
     """For other programs to start from: by frame number, and so the same for any length and number of ranks."""
     file = tmp_path / "noise.safetensors"
-    more = ["--prompt", "a cat", "--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
-    subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
+    more = ["--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
+    assert generate(monkeypatch, pools, tiny, *more) == 0
     stored = load_file(file)["latent_tensor"] * 0.18215  # a file holds the VAE's raw latents, as ComfyUI's do
     assert torch.allclose(stored, noise.draw_frames(5, range(7), (4, 8, 8)), atol=1e-6)
     shuffled = ["--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2]
     nobody_listens = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]  # and the run makes its files all the same
-    subprocess.run([*nobody_listens, *command(tiny, *more, *shuffled)], cwd=ROOT, check=True)
+    subprocess.run([*nobody_listens, *command(tiny, "--prompt", "a", *more, *shuffled)], cwd=ROOT, check=True)
     assert len(inits.read(tmp_path / "v.webp", most=99)) == 7
     stored = load_file(file)["latent_tensor"] * 0.18215
     assert torch.allclose(stored, noise.draw_shuffled(5, range(7), (4, 8, 8), window=4, stride=2), atol=1e-6)
 
 
-def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path):
+def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path, monkeypatch):
     movies.write(torch.full((10, 32, 32, 3), 0.5), tmp_path / "v.mp4", 8)
     sheet = ["--ranks", "2", "--columns", "5", "--output", str(tmp_path / "sheet.png")]
-    subprocess.run(
-        [sys.executable, "-m", "scripts.contact_sheet", str(tmp_path / "v.mp4"), *sheet],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
+    monkeypatch.setattr(sys, "argv", ["contact_sheet", str(tmp_path / "v.mp4"), *sheet])
+    contact_sheet.main()
     with Image.open(tmp_path / "sheet.png") as picture:
         cell = (picture.width // 5, picture.height // 2)
-        marks = [picture.getpixel((cell[0] * (n % 5) + 1, cell[1] * (n // 5) + cell[1] // 2)) == BORDER for n in range(10)]
+        marks = [
+            picture.getpixel((cell[0] * (n % 5) + 1, cell[1] * (n // 5) + cell[1] // 2)) == contact_sheet.BORDER
+            for n in range(10)
+        ]
     assert [n for n, mark in enumerate(marks) if mark] == [0, 5]
 
 

@@ -17,13 +17,14 @@ from tests.test_overflow import louder
 from tests.test_pool import job
 
 
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize("fails", ["video", "latents", "report"])
 def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, pools, monkeypatch, capsys, fails):
     """As if the disk were full for one of them."""
     files = {name: tmp_path / file for name, file in (("video", "v"), ("latents", "l.latent"), ("report", "r.json"))}
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
 
     place, function = {"video": (movies, "write"), "latents": (latents_file, "save"), "report": (cli, "write_report")}[fails]
     with monkeypatch.context() as patch:
@@ -47,9 +48,6 @@ def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, po
 
 
 def test_a_video_that_can_not_be_written_leaves_its_latents_though_nobody_asked(tiny, tmp_path, pools, monkeypatch, capsys):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
         patch.setattr(movies, "write", full)
         assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4") == 1
@@ -60,10 +58,6 @@ def test_a_video_that_can_not_be_written_leaves_its_latents_though_nobody_asked(
 
 def test_a_run_whose_video_can_not_be_written_can_go_on_from_its_snapshot(tiny, tmp_path, pools, monkeypatch, capsys):
     snapshot = tmp_path / "s"
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
         patch.setattr(movies, "write", full)
         assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4", "--snapshot", snapshot) == 1

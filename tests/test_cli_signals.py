@@ -85,6 +85,7 @@ def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp
     assert cli.main() == 2
     assert capsys.readouterr().err == "error: --resume goes on with its own job: leave out --seed\n"
     monkeypatch.setattr(sys, "argv", ["parallel", *resume])
+    monkeypatch.setattr(cli, "Pool", lambda *_, **__: contextlib.nullcontext(pools(1)))
     assert cli.main() == 0
     assert not kept.exists(), "a finished run needs none"
     seen = load_file(latents)["latent_tensor"] * 0.18215

@@ -1,6 +1,5 @@
 """What comes into widgets in a real ComfyUI, typed or over a link: checked at the door, or when the node runs, in a sentence."""
 
-
 import pytest
 
 from scripts.draw_locale import input_list
@@ -37,8 +36,6 @@ def widgets(server: Server, name: str) -> list[tuple[str, str, dict]]:
 @pytest.mark.parametrize("name", NODES)
 def test_every_widget_takes_a_link(server, name):
     prompt = subjects()[name]
-    if name == "VideoInfinityLongVideo":
-        prompt["node"]["inputs"]["frames"] = 1
     for widget, kind, _ in widgets(server, name):
         link(prompt, widget, kind, prompt["node"]["inputs"][widget])
     seen = server.run(prompt)
@@ -87,7 +84,7 @@ def test_a_link_of_another_type_is_refused_in_words(server):
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"prompt": "0: a\nfoo"}, "timeline line 2"),
+        ({"prompt": "0: a\nfoo"}, "prompt line 2 begins with no time, line 1 does: for a timeline begin every line with one"),
         ({"prompt": "0: a\n4: b"}, "timeline line 2: frame 4 is past the end of a video of 4 frames"),
         ({"width": 100}, "width: wanted a multiple of 8, got 100: use 96"),
         ({"height": 4}, "height: wanted"),

@@ -17,6 +17,7 @@ from tests.comfyui import Server
 from tests.graphs import SOURCES, node, ours, sampler, subjects
 from tests.test_comfyui import saved
 
+ONE_RANK = SOURCES | {"ranks": ours("WorkerRanks", devices="cpu", threads=0, keep_warm=True)}  # what `auto` takes for one frame
 FACTOR = 0.18215  # of Stable Diffusion's VAE, and so of most text-to-video UNets'
 
 
@@ -68,35 +69,6 @@ def stored(server: Server, prefix: str) -> torch.Tensor:
     """Return the newest LATENT that a workflow saved."""
     file = max((server.base / "output").glob(f"{prefix}_*.latent"), key=lambda path: path.stat().st_mtime_ns)
     return load_file(file)["latent_tensor"]
-
-
-def test_a_latent_means_the_same_to_comfyuis_own_nodes(server, scaled):
-    """On either side of each of ours one of ComfyUI's, with a VAE whose factor is not 1: the same latents, the same pixels."""
-    prompt = {
-        **copy.deepcopy(SOURCES),
-        "vae": node("VAELoader", vae_name="scaled.safetensors"),
-        "video": node("LoadImage", image=clip(server, "two.webp", 2)),
-        "their_encode": node("VAEEncode", pixels=("video", 0), vae=("vae", 0)),
-        "our_encode": ours("ClipParallelEncode", model=("model", 0), images=("video", 0), ranks=("ranks", 0)),
-        "sampler": sampler(width=0, height=0, frames=0, steps=10, denoise=0.1, latent=("their_encode", 0)),
-    }
-    prompt["model"]["inputs"]["model"] = scaled
-    for name in ("their_encode", "our_encode", "sampler"):
-        prompt[f"{name} ours"] = ours("ClipParallelDecode", model=("model", 0), latent=(name, 0), ranks=("ranks", 0))
-        prompt[f"{name} theirs"] = node("VAEDecode", samples=(name, 0), vae=("vae", 0))
-        prompt[f"{name} latent"] = save_latent((name, 0), f"same_{name}")
-        for side in ("ours", "theirs"):
-            prompt[f"{name} {side} saved"] = save_images((f"{name} {side}", 0), f"same_{name}_{side}")
-    seen = server.run(prompt)
-    assert seen.end == "execution_success", seen.detail
-    theirs, our, sampled = (stored(server, f"same_{name}") for name in ("their_encode", "our_encode", "sampler"))
-    assert theirs.shape == our.shape == sampled.shape == (2, 4, 4, 4), "a frame is an item of the batch"
-    assert (our - theirs).abs().max() < 0.01 * theirs.std()
-    assert 0.7 < sampled.std() / theirs.std() < 1.5, "a weak denoise leaves the scale as it is"
-    for name in ("their_encode", "our_encode", "sampler"):
-        pixels = [saved(server, f"same_{name}_{side}").astype(int) for side in ("ours", "theirs")]
-        assert pixels[0].shape == (2, 32, 32, 3) and pixels[0].std() > 1
-        assert np.abs(pixels[0] - pixels[1]).max() <= 1, name
 
 
 EMPTY = node("EmptyLatentImage", width=64, height=64, batch_size=4)
@@ -190,11 +162,61 @@ def test_encode_says_which_pictures_it_can_not_take(server):
     assert server.run(prompt).detail["exception_message"].startswith(said)
 
 
+def test_a_size_of_zero_is_the_models_own(server, scaled):
+    """The UNet's `sample_size`, one number for both or two, in latents of 8 pixels."""
+    prompt = {**copy.deepcopy(SOURCES), "node": subjects()["VideoInfinityVideoPlan"]["node"]}
+    prompt["words"] = node("PreviewAny", source=("node", 1))
+    prompt["node"]["inputs"].update(width=0, height=0)
+    prompt["model"]["inputs"]["model"] = scaled
+    config = server.base / "models" / "diffusers" / scaled / "unet" / "config.json"
+    whole = config.read_text()
+    try:
+        for frame, (size, said) in enumerate([(8, "4 frames of 64x64 "), ([4, 6], "4 frames of 48x32 ")]):
+            config.write_text(json.dumps({**json.loads(whole), "sample_size": size}))
+            prompt["node"]["inputs"]["frame"] = frame  # or ComfyUI shows what it has
+            assert server.run(prompt).outputs["words"]["text"][0].startswith(said)
+        config.write_text(json.dumps({**json.loads(whole), "sample_size": None}))
+        prompt["node"]["inputs"].update(frame=2, width=64)
+        said = "height: 0 takes the model's own, and its configuration names none: say how many pixels"
+        assert server.run(prompt).detail["exception_message"].strip() == said
+    finally:
+        config.write_text(whole)
+
+
+def test_a_latent_means_the_same_to_comfyuis_own_nodes(server, scaled):
+    """On either side of each of ours one of ComfyUI's, with a VAE whose factor is not 1: the same latents, the same pixels."""
+    prompt = {
+        **copy.deepcopy(ONE_RANK),
+        "vae": node("VAELoader", vae_name="scaled.safetensors"),
+        "video": node("LoadImage", image=clip(server, "two.webp", 2)),
+        "their_encode": node("VAEEncode", pixels=("video", 0), vae=("vae", 0)),
+        "our_encode": ours("ClipParallelEncode", model=("model", 0), images=("video", 0), ranks=("ranks", 0)),
+        "sampler": sampler(width=0, height=0, frames=0, steps=10, denoise=0.1, latent=("their_encode", 0)),
+    }
+    prompt["model"]["inputs"]["model"] = scaled
+    for name in ("their_encode", "our_encode", "sampler"):
+        prompt[f"{name} ours"] = ours("ClipParallelDecode", model=("model", 0), latent=(name, 0), ranks=("ranks", 0))
+        prompt[f"{name} theirs"] = node("VAEDecode", samples=(name, 0), vae=("vae", 0))
+        prompt[f"{name} latent"] = save_latent((name, 0), f"same_{name}")
+        for side in ("ours", "theirs"):
+            prompt[f"{name} {side} saved"] = save_images((f"{name} {side}", 0), f"same_{name}_{side}")
+    seen = server.run(prompt)
+    assert seen.end == "execution_success", seen.detail
+    theirs, our, sampled = (stored(server, f"same_{name}") for name in ("their_encode", "our_encode", "sampler"))
+    assert theirs.shape == our.shape == sampled.shape == (2, 4, 4, 4), "a frame is an item of the batch"
+    assert (our - theirs).abs().max() < 0.01 * theirs.std()
+    assert 0.7 < sampled.std() / theirs.std() < 1.5, "a weak denoise leaves the scale as it is"
+    for name in ("their_encode", "our_encode", "sampler"):
+        pixels = [saved(server, f"same_{name}_{side}").astype(int) for side in ("ours", "theirs")]
+        assert pixels[0].shape == (2, 32, 32, 3) and pixels[0].std() > 1
+        assert np.abs(pixels[0] - pixels[1]).max() <= 1, name
+
+
 def test_one_picture_starts_a_video(server):
     """As an IMAGE of any size, and as a LATENT of one frame; the sizes that are 0 are those of what is connected."""
     encode = ours("ClipParallelEncode", model=("model", 0), images=("fitting", 0), ranks=("ranks", 0))
     prompt = {
-        **copy.deepcopy(SOURCES),
+        **copy.deepcopy(ONE_RANK),
         "picture": node("LoadImage", image=clip(server, "one.webp", 1, size=96)),
         "fitting": node("ImageScale", image=("picture", 0), upscale_method="lanczos", width=64, height=64, crop="center"),
         "encoded": encode,
@@ -215,7 +237,7 @@ def test_one_frame_is_made_by_as_many_ranks_as_auto_finds_work_for(server):
     long_video = subjects()["VideoInfinityLongVideo"]["node"]
     long_video["inputs"]["frames"] = 1
     prompt = {
-        **copy.deepcopy(SOURCES),
+        **copy.deepcopy(ONE_RANK),
         "long_video": long_video,
         "encode": ours("ClipParallelEncode", model=("model", 0), images=("long_video", 0)),
         "sampler": sampler(width=0, height=0, frames=0, denoise=0.5, steps=2, latent=("encode", 0)),
@@ -230,24 +252,3 @@ def test_one_frame_is_made_by_as_many_ranks_as_auto_finds_work_for(server):
     assert seen.end == "execution_success", seen.detail
     assert saved(server, "one_frame").shape == (1, 64, 64, 3)
     assert [seen.outputs[f"{name} fps"]["text"] for name in ("long_video", "sampler")] == [["8.0"], ["12.5"]]
-
-
-def test_a_size_of_zero_is_the_models_own(server, scaled):
-    """The UNet's `sample_size`, one number for both or two, in latents of 8 pixels."""
-    prompt = {**copy.deepcopy(SOURCES), "node": subjects()["VideoInfinityVideoPlan"]["node"]}
-    prompt["words"] = node("PreviewAny", source=("node", 1))
-    prompt["node"]["inputs"].update(width=0, height=0)
-    prompt["model"]["inputs"]["model"] = scaled
-    config = server.base / "models" / "diffusers" / scaled / "unet" / "config.json"
-    whole = config.read_text()
-    try:
-        for frame, (size, said) in enumerate([(8, "4 frames of 64x64 "), ([4, 6], "4 frames of 48x32 ")]):
-            config.write_text(json.dumps({**json.loads(whole), "sample_size": size}))
-            prompt["node"]["inputs"]["frame"] = frame  # or ComfyUI shows what it has
-            assert server.run(prompt).outputs["words"]["text"][0].startswith(said)
-        config.write_text(json.dumps({**json.loads(whole), "sample_size": None}))
-        prompt["node"]["inputs"].update(frame=2, width=64)
-        said = "height: 0 takes the model's own, and its configuration names none: say how many pixels"
-        assert server.run(prompt).detail["exception_message"].strip() == said
-    finally:
-        config.write_text(whole)

@@ -172,40 +172,6 @@ def test_time_is_told_as_people_say_it(pack, seconds, words):
     assert pack("status").duration(seconds) == words
 
 
-def test_a_cold_run_says_what_it_does_on_the_node_and_on_the_console(server: Server):
-    server.free()
-    before = len(server.log.read_text())
-    prompt = short("prompt_timeline", seed=50)
-    prompt["scope"]["inputs"].update(local_context=1, global_frames=0)
-    seen = server.run(prompt)
-    assert seen.end == "execution_success", seen.detail
-    texts = [text for node, text in seen.texts if node == "sampler"]
-    notices, lines = zip(*(text.rpartition("\n")[::2] for text in texts), strict=True)
-    wanted = ["starting 2 ranks on cpu", "loading moving-shapes (bundled)", "encoding", "step 0 of 4"]
-    assert list(lines[: len(wanted)]) == wanted
-    assert lines[-1].startswith("done in ")
-    assert all(notice.startswith("a frame") or notice == notices[0] for notice in notices), "a notice is not overwritten"
-    console = server.log.read_text()[before:]
-    for line in (*wanted, "done in "):
-        assert f"Video Infinity: {line}" in console
-    decoder = [text for node, text in seen.texts if node == "decode"]
-    assert any(text.startswith("decoding") for text in decoder) and decoder[-1].startswith("done in ")
-    assert not [text for text in decoder if "step" in text]
-
-
-def test_a_stopped_run_says_so(server: Server):
-    asked = []
-
-    def cancel(node: str, share: float) -> None:
-        if node == "sampler" and share > 0.01 and not asked:
-            asked.append(share)
-            server.post("/interrupt", {})
-
-    seen = server.run(short("prompt_timeline", steps=400, seed=51), cancel)
-    assert seen.end == "execution_interrupted"
-    assert seen.texts[-1] == ("sampler", "stopped")
-
-
 def test_previews_follow_comfyuis_setting(server: Server):
     assert server.run(short("prompt_timeline", seed=52), preview_method="none").previews == 0
     assert server.run(short("prompt_timeline", seed=53), preview_method="default").previews == 0, "ComfyUI's default is none"
