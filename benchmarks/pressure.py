@@ -55,7 +55,7 @@ def prompt(seed: int, *, steps: int = 6, frames: int = 16) -> dict:
     graph = json.loads((ROOT / "workflows" / "api" / "prompt_timeline.json").read_text())
     graph["sampler"]["inputs"].update(seed=seed, steps=steps, frames=frames)
     graph["timeline"]["inputs"]["timeline"] = "0: a red circle orbiting clockwise on a gray background"
-    graph["ranks"]["inputs"].update(devices="cpu,cpu", threads=1)
+    graph["ranks"]["inputs"].update(devices="cpu,cpu")
     lossless = {"filename_prefix": "pressure", "fps": 8.0, "lossless": True, "quality": 90, "method": "default"}
     graph["save"] = {
         "class_type": "SaveAnimatedWEBP",

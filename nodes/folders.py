@@ -52,7 +52,8 @@ def _name(folder: Path, root: Path) -> str:
     if folder.parent.name != "snapshots" or not repository.name.startswith(HUB):
         return folder.relative_to(root).as_posix()
     plain = repository.name.removeprefix(HUB).replace("--", "/", 1)
-    name = (repository.parent.relative_to(root) / plain).as_posix()
+    above = repository.parent.relative_to(root) if root in repository.parents else Path()  # the root may lie in the cache
+    name = (above / plain).as_posix()
     return name if folder.name == _main(repository) else f"{name}@{folder.name[:8]}"
 
 

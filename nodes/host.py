@@ -147,10 +147,11 @@ class Progress:
         """Show a step. The slowest rank counts."""
         now, before = time.monotonic(), self.status.phase
         self.status.hear(step, now)
+        line = self.status.line(now)
         if self.status.phase != before:
-            self.say(self.status.line(now))
-        elif now > self.told + TEXT_SECONDS:
-            self.say(self.status.line(now), note=False)
+            self.say(line)
+        elif now > self.told + TEXT_SECONDS and line != self.said:
+            self.say(line, note=False)
         preview = None
         if self.status.phase == "denoise" and self.status.done > self.shown and previews_wanted():
             self.shown = self.status.done

@@ -21,6 +21,29 @@ SEARCHED = ["ksampler", "video sampler", "long video", "clip parallelism", "text
 SEARCHED += ["image to video", "img2vid", "i2v", "video to video", "vid2vid", "v2v"]
 
 
+def _noise_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "noise",
+            options=["independent", "shuffled", "mixed"],
+            default="independent",
+            optional=True,
+            tooltip="How alike the frames begin: each with its own noise; the first 16 frames' noise again and again, "
+            "shuffled (FreeNoise); or partly the same noise in all frames. Alike frames tend to hold together, and to "
+            "move less.",
+        ),
+        io.Float.Input(
+            "noise_share",
+            default=0.5,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip="With `mixed` noise: how much of it all frames have in common; 0 is none, 1 is all.",
+        ),
+    ]
+
+
 class ClipParallelSampler(io.ComfyNode):
     """Denoise one long video on all ranks, each its own clip."""
 
@@ -51,24 +74,7 @@ class ClipParallelSampler(io.ComfyNode):
                     "latent", optional=True, tooltip="A video, or one frame for all, to start from, with `denoise` below 1."
                 ),
                 tuning_input(),
-                io.Combo.Input(
-                    "noise",
-                    options=["independent", "shuffled", "mixed"],
-                    default="independent",
-                    optional=True,
-                    tooltip="How alike the frames begin: each with its own noise; the first 16 frames' noise again and again, "
-                    "shuffled (FreeNoise); or partly the same noise in all frames. Alike frames tend to hold together, and to "
-                    "move less.",
-                ),
-                io.Float.Input(
-                    "noise_share",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="With `mixed` noise: how much of it all frames have in common; 0 is none, 1 is all.",
-                ),
+                *_noise_inputs(),
                 io.Image.Input(
                     "image",
                     optional=True,

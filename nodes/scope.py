@@ -14,6 +14,10 @@ def _bias(name: str, default: float, what: str) -> io.Float.Input:
     return io.Float.Input(name, default=default, min=-100.0, max=100.0, step=0.5, tooltip=what)
 
 
+def _frames(name: str, default: int, what: str, *, least: int = 0, optional: bool = False) -> io.Int.Input:
+    return io.Int.Input(name, default=default, min=least, max=4096, optional=optional, tooltip=what)
+
+
 class DualScopeAttention(io.ComfyNode):
     """Set the scopes of temporal attention (paper sec. 4.2)."""
 
@@ -31,20 +35,8 @@ class DualScopeAttention(io.ComfyNode):
             "the help page has a rule for others, and the paper's biases.",
             search_aliases=["local context", "global frames", "temporal attention", "context window"],
             inputs=[
-                io.Int.Input(
-                    "local_context",
-                    default=default.local_context,
-                    min=0,
-                    max=4096,
-                    tooltip="Frames on either side that a frame attends to.",
-                ),
-                io.Int.Input(
-                    "global_frames",
-                    default=default.global_frames,
-                    min=0,
-                    max=4096,
-                    tooltip="Frames of the whole video that all attend to.",
-                ),
+                _frames("local_context", default.local_context, "Frames on either side that a frame attends to."),
+                _frames("global_frames", default.global_frames, "Frames of the whole video that all attend to."),
                 _bias("local_bias_early", local_early, "Added to the logits of local keys in the early steps."),
                 _bias("local_bias_late", local_late, "Added to the logits of local keys in the late steps; the paper: 10."),
                 _bias(
@@ -63,21 +55,17 @@ class DualScopeAttention(io.ComfyNode):
                     default=default.ramp,
                     tooltip="Go from early to late evenly over the steps, not at once at a timestep.",
                 ),
-                io.Int.Input(
+                _frames(
                     "trained_frames",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    tooltip="Scale logits by log(keys) / log(this), the number of frames that the model was trained on; 0: do not.",
+                    0,
+                    "Scale logits by log(keys) / log(this), the number of frames that the model was trained on; 0: do not.",
                 ),
-                io.Int.Input(
+                _frames(
                     "model_frames",
-                    default=default.model_frames,
-                    min=1,
-                    max=4096,
+                    default.model_frames,
+                    "Frames of a clip that the model was trained on. A notice measures the scopes by it; the video stays as it is.",
+                    least=1,
                     optional=True,
-                    tooltip="Frames of a clip that the model was trained on. A notice measures the scopes by it; the video stays "
-                    "as it is.",
                 ),
             ],
             outputs=[Scope.Output("scope", tooltip="How far a frame sees; for the sampler.")],

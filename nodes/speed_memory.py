@@ -8,6 +8,10 @@ from .sockets import CATEGORY, Tuning
 from .widgets import checks_widgets
 
 
+def _count(name: str, default: int, allowed: range, what: str) -> io.Int.Input:
+    return io.Int.Input(name, default=default, min=allowed.start, max=allowed.stop - 1, tooltip=what)
+
+
 class SpeedAndMemory(io.ComfyNode):
     """Trade memory for speed, and with two settings a little of the picture."""
 
@@ -34,41 +38,31 @@ class SpeedAndMemory(io.ComfyNode):
                     tooltip="Skip tensors wait in host memory: half the memory again, a little slower; `auto` when the GPU's is short and the "
                     "host's is not.",
                 ),
-                io.Int.Input(
+                _count(
                     "frames_at_once",
-                    default=0,
-                    min=0,
-                    max=100_000,
-                    tooltip="Frames that a spatial layer works on at once; 0: what suits the device.",
+                    0,
+                    range(100_001),
+                    "Frames that a spatial layer works on at once; 0: what suits the device.",
                 ),
-                io.Int.Input(
+                _count(
                     "pixels_at_once",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="Latent pixels that a layer over frames works on at once; 0: what suits the device.",
+                    0,
+                    range(1_000_001),
+                    "Latent pixels that a layer over frames works on at once; 0: what suits the device.",
                 ),
-                io.Int.Input(
+                _count(
                     "stale_after",
-                    default=0,
-                    min=0,
-                    max=1000,
-                    tooltip="After so many exact steps, use what other ranks sent some steps ago: faster on slow links, "
+                    0,
+                    range(1001),
+                    "After so many exact steps, use what other ranks sent some steps ago: faster on slow links, "
                     "changes the video a little; 0: never.",
                 ),
-                io.Int.Input(
-                    "stale_for",
-                    default=default.stale_for,
-                    min=1,
-                    max=1000,
-                    tooltip="For how many steps what other ranks sent is used.",
-                ),
-                io.Int.Input(
+                _count("stale_for", default.stale_for, range(1, 1001), "For how many steps what other ranks sent is used."),
+                _count(
                     "reuse_every",
-                    default=default.reuse_every,
-                    min=1,
-                    max=100,
-                    tooltip="Run the UNet's deep layers only every so many steps: faster, changes the video; 1: always.",
+                    default.reuse_every,
+                    range(1, 101),
+                    "Run the UNet's deep layers only every so many steps: faster, changes the video; 1: always.",
                 ),
                 io.Boolean.Input(
                     "compile",

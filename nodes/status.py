@@ -15,7 +15,8 @@ class Status:
     model: str
     steps: dict[int, Step] = field(default_factory=dict)
     counts: dict[tuple[Phase, int], Step] = field(default_factory=dict)  # the last step of each phase and rank
-    phase: Phase | None = None  # before the first step
+    number: int | None = None  # of the attempt; None, as `phase`, before the first step
+    phase: Phase | None = None
     done: int = 0
     reached: float = 0.0  # when `done` was
     first: int = 0  # what was done when the phase began,
@@ -25,11 +26,10 @@ class Status:
         """Note a step of a rank at a time in seconds."""
         if step.phase == "denoise" and not step.steps:
             return  # of a job that only encodes, or only decodes
-        before = self.steps.get(step.rank)
-        if step.phase == "load" and before is not None and before.phase != "load":
-            self.steps.clear()  # a rank was lost, and those left start again
+        if step.number != self.number:  # a rank was lost, and those left start again
+            self.steps.clear()
             self.counts.clear()
-            self.phase = None
+            self.number, self.phase = step.number, None
         self.steps[step.rank] = self.counts[step.phase, step.rank] = step
         slowest = min((each.phase for each in self.steps.values()), key=PHASES.index)
         phase = max(slowest, self.phase or slowest, key=PHASES.index)  # not back, when a rank is heard for the first time

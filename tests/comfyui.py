@@ -145,6 +145,17 @@ class Server:
         """Queue a prompt and watch it over the websocket until it ends; `preview_method` is the graph editor's setting."""
         return asyncio.run(self._run(prompt, on_progress, preview_method))
 
+    def run_and_cancel(self, prompt: dict, node: str) -> Run:
+        """Queue a prompt, press Cancel once a node has made some progress, and return what was seen until the end."""
+        asked: list[float] = []
+
+        def cancel(where: str, share: float) -> None:
+            if where == node and share > 0.01 and not asked:
+                asked.append(share)
+                self.post("/interrupt", {})
+
+        return self.run(prompt, cancel)
+
     async def _run(self, prompt: dict, on_progress, preview_method: str) -> Run:
         client, seen, began = uuid.uuid4().hex, Run("", {}), time.monotonic()
         url = f"ws://127.0.0.1:{self.port}/ws?clientId={client}"

@@ -1,32 +1,20 @@
 """`python -m parallel generate`, as a person types it."""
 
 import contextlib
-import fcntl
 import json
-import os
-import re
-import resource
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
-import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from parallel import __main__ as cli
-from parallel import arguments, folder, inits, latents_file, limits, movies, snapshot_file
+from parallel import arguments, inits, latents_file, movies
 from parallel.maths import noise
-from parallel.protocol import Scope
-from scripts.contact_sheet import BORDER
-from tests.conftest import ends
-from tests.test_pool import job
-from tests.test_sampler import louder
+from scripts import contact_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,34 +31,7 @@ def refusal(monkeypatch, capsys, model, *more) -> str:
     return capsys.readouterr().err
 
 
-def rank_processes(host: int) -> list[int]:
-    """Return the rank processes that a host started."""
-    children = Path(f"/proc/{host}/task/{host}/children").read_text().split()
-    return [int(pid) for pid in children]
-
-
-def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
-    more = ["--prompt", "a cat", "--steps", 1000, "--frames", 40, "--output", folder / "v.mp4"]
-    return subprocess.Popen(command(model, *more), cwd=ROOT, start_new_session=True, **options)
-
-
-def open_terminal() -> tuple[int, int]:
-    """Return our end and theirs of a terminal of 24 x 80; without a size tqdm shows nothing."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    return ours, theirs
-
-
-def read_until_denoising(terminal: int) -> bytes:
-    """Return what a long job has said once its bar shows a step."""
-    said = b""
-    while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
-        said += os.read(terminal, 4096)
-        assert b"40 frames of" not in said, "the job ended before the bar was seen"
-    return said
-
-
-def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
+def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, pools, monkeypatch):
     (tmp_path / "timeline.txt").write_text("0: a cat\n0.5s: a dog\n")
     files = [tmp_path / name for name in ("v.mp4", "l.safetensors", "r.json")]
     more = [
@@ -101,82 +62,37 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path):
     # Refined from its own latents, and from its own file.
     for init in files[:2]:
         folder = tmp_path / f"from {init.stem}"
-        more = ["--prompt", "a cat", "--init", init, "--denoise", 0.5, "--output", folder]
-        subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
+        assert generate(monkeypatch, pools, tiny, "--init", init, "--denoise", 0.5, "--output", folder) == 0
         assert len(list(folder.iterdir())) == 7
 
 
-def test_no_steps_store_the_starting_noise(tiny, tmp_path):
+def test_no_steps_store_the_starting_noise(tiny, tmp_path, pools, monkeypatch):
     """For other programs to start from: by frame number, and so the same for any length and number of ranks."""
     file = tmp_path / "noise.safetensors"
-    more = ["--prompt", "a cat", "--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
-    subprocess.run(command(tiny, *more), cwd=ROOT, capture_output=True, check=True)
+    more = ["--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
+    assert generate(monkeypatch, pools, tiny, *more) == 0
     stored = load_file(file)["latent_tensor"] * 0.18215  # a file holds the VAE's raw latents, as ComfyUI's do
     assert torch.allclose(stored, noise.draw_frames(5, range(7), (4, 8, 8)), atol=1e-6)
     shuffled = ["--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2]
     nobody_listens = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]  # and the run makes its files all the same
-    subprocess.run([*nobody_listens, *command(tiny, *more, *shuffled)], cwd=ROOT, check=True)
+    subprocess.run([*nobody_listens, *command(tiny, "--prompt", "a", *more, *shuffled)], cwd=ROOT, check=True)
     assert len(inits.read(tmp_path / "v.webp", most=99)) == 7
     stored = load_file(file)["latent_tensor"] * 0.18215
     assert torch.allclose(stored, noise.draw_shuffled(5, range(7), (4, 8, 8), window=4, stride=2), atol=1e-6)
 
 
-def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
-    ours, theirs = open_terminal()
-    host = start_long_job(tiny, tmp_path, stderr=theirs)
-    os.close(theirs)
-    try:
-        read_until_denoising(ours)
-        ranks = rank_processes(host.pid)
-    finally:
-        host.kill()
-        host.wait()
-        os.close(ours)
-    assert len(ranks) == 2
-    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path):
+def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path, monkeypatch):
     movies.write(torch.full((10, 32, 32, 3), 0.5), tmp_path / "v.mp4", 8)
     sheet = ["--ranks", "2", "--columns", "5", "--output", str(tmp_path / "sheet.png")]
-    subprocess.run(
-        [sys.executable, "-m", "scripts.contact_sheet", str(tmp_path / "v.mp4"), *sheet],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
+    monkeypatch.setattr(sys, "argv", ["contact_sheet", str(tmp_path / "v.mp4"), *sheet])
+    contact_sheet.main()
     with Image.open(tmp_path / "sheet.png") as picture:
         cell = (picture.width // 5, picture.height // 2)
-        marks = [picture.getpixel((cell[0] * (n % 5) + 1, cell[1] * (n // 5) + cell[1] // 2)) == BORDER for n in range(10)]
+        marks = [
+            picture.getpixel((cell[0] * (n % 5) + 1, cell[1] * (n // 5) + cell[1] // 2)) == contact_sheet.BORDER
+            for n in range(10)
+        ]
     assert [n for n, mark in enumerate(marks) if mark] == [0, 5]
-
-
-def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp_path, pools, monkeypatch, capsys):
-    """As after a machine that went down: the host and its ranks end at once, and nothing tidies up."""
-    kept, output, latents = (tmp_path / name for name in ("kept.safetensors", "v.webp", "l.safetensors"))
-    job = ["--prompt", "a cat", "--steps", 30, "--scheduler", "dpmpp_2m"]
-    host = subprocess.Popen(command(tiny, *job, "--snapshot", kept, "--snapshot-seconds", 0, "--output", output), cwd=ROOT)
-    try:
-        while not kept.exists():
-            assert host.poll() is None, "it ended before it kept anything"
-            time.sleep(0.01)  # there is no event to wait for: the file is another process's
-    finally:
-        for pid in (host.pid, *rank_processes(host.pid)):
-            os.kill(pid, signal.SIGKILL)
-        host.wait()
-    stored = snapshot_file.load(kept)
-    assert 0 < stored.step < 30
-    resume = ["generate", "--resume", str(kept), "--devices", "cpu", "--output", str(output), "--latents", str(latents)]
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["parallel", *resume, "--seed", "3"])
-    assert cli.main() == 2
-    assert capsys.readouterr().err == "error: --resume goes on with its own job: leave out --seed\n"
-    monkeypatch.setattr(sys, "argv", ["parallel", *resume])
-    assert cli.main() == 0
-    assert not kept.exists(), "a finished run needs none"
-    seen = load_file(latents)["latent_tensor"] * 0.18215
-    assert (seen - pools(3).run(stored.job).latents).abs().max() < 1e-4
 
 
 def test_files_that_something_is_kept_in_are_not_written_over(tiny, tmp_path, monkeypatch, capsys):
@@ -200,159 +116,6 @@ def generate(monkeypatch, pools, model, *more) -> int:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(cli, "Pool", lambda *_, **__: contextlib.nullcontext(pools(2)))
     return cli.main()
-
-
-@pytest.mark.parametrize("fails", ["video", "latents", "report"])
-def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, pools, monkeypatch, capsys, fails):
-    """As if the disk were full for one of them."""
-    files = {name: tmp_path / file for name, file in (("video", "v"), ("latents", "l.latent"), ("report", "r.json"))}
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    place, function = {"video": (movies, "write"), "latents": (latents_file, "save"), "report": (cli, "write_report")}[fails]
-    with monkeypatch.context() as patch:
-        patch.setattr(place, function, full)
-        outputs = ["--output", files["video"], "--latents", files["latents"], "--report", files["report"]]
-        assert generate(patch, pools, tiny, *outputs) == 1
-    said = capsys.readouterr()
-    reason = f"error: {files[fails]} could not be written ([Errno 28] No space left on device): make room on its disk"
-    assert {name for name, file in files.items() if file.exists()} == files.keys() - {fails}
-    assert said.out == ("" if fails == "video" else f"7 frames of 16x16 in {files['video']}\n")
-    if fails != "video":
-        assert said.err == reason + ("; its latents found no room elsewhere either\n" if fails == "latents" else "\n")
-        return
-    kept = files["latents"]
-    way = f"its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and writes them again"
-    assert said.err == f"{reason}; {way}\n"
-    assert generate(monkeypatch, pools, tiny, "--init", kept, "--steps", 0, "--output", files["video"]) == 0
-    decoded = inits.read(files["video"], most=7).float() / 255
-    assert generate(monkeypatch, pools, tiny, "--output", tmp_path / "again") == 0
-    assert (inits.read(tmp_path / "again", most=7).float() / 255 - decoded).abs().max() < 0.01
-
-
-def test_a_video_that_can_not_be_written_leaves_its_latents_though_nobody_asked(tiny, tmp_path, pools, monkeypatch, capsys):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(movies, "write", full)
-        assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4") == 1
-    (kept,) = tmp_path.iterdir()
-    assert f"its latents are in {kept}: " in capsys.readouterr().err
-    assert load_file(kept)["latent_tensor"].shape == (1, 4, 7, 8, 8)
-
-
-def test_a_run_whose_video_can_not_be_written_can_go_on_from_its_snapshot(tiny, tmp_path, pools, monkeypatch, capsys):
-    snapshot = tmp_path / "s"
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(movies, "write", full)
-        assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4", "--snapshot", snapshot) == 1
-    assert f"--resume {snapshot} decodes and writes it again" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == [snapshot]
-
-
-def test_a_system_that_opens_no_more_files_is_blamed_for_that(tiny, tmp_path):
-    """And not a disk that would be full, when nothing was made."""
-    words = ["sh", "-c", 'ulimit -n 24; exec "$@"', "sh", *command(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4")]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == "error: open files: wanted at least 96 for 2 ranks, got 24: allow more (ulimit -n 96)\n"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_latents_outlive_a_decode_that_overflows(tiny, tmp_path, pools, monkeypatch, capsys):
-    loud = louder(tiny, tmp_path / "loud", "vae", "decoder.conv_out.weight")
-    more = ["--prompt", "a cat", "--dtype", "float16", "--output", tmp_path / "v.webp", "--devices", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["parallel", *command(loud, *more)[3:]])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    assert cli.main() == 1
-    note, error = capsys.readouterr().err.splitlines()[-2:]
-    (kept,) = tmp_path.glob("*.latent")
-    assert error == "error: the numbers overflowed in float16 while the VAE decoded: use dtype bfloat16 or float32"
-    assert note == (
-        f"note: all steps were done: its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and "
-        "writes them again"
-    )
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["loud", kept.name])
-    settings = {"frames": 7, "num_inference_steps": 2, "dtype": "float16", "decode": False, "scope": Scope()}
-    expected = pools(1).run(job(tiny, **settings)).latents
-    factor = folder.inspect(str(loud)).scaling_factor
-    assert torch.allclose(load_file(kept)["latent_tensor"] * factor, expected, atol=1e-3)
-
-
-def test_a_low_limit_of_open_files_that_may_be_raised_is_raised():
-    """As on macOS, whose soft limit is 256 and whose hard one is none."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
-        limits.check_open_files(2)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (200, before[1]), "enough"
-        limits.check_open_files(16)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (320, before[1])
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_what_the_system_refuses_before_a_video_is_made_is_said(tiny, tmp_path, monkeypatch, capsys):
-    class Full:
-        def __init__(self, *_, **__):
-            raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr(cli, "Pool", Full)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["parallel", *command(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4")[3:]])
-    assert cli.main() == 1
-    cure = "allow more open files (ulimit -n), or use fewer ranks"
-    assert capsys.readouterr().err == f"error: no video was made ([Errno 24] Too many open files): {cure}\n"
-
-
-@pytest.mark.parametrize(
-    "sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -9)]
-)
-def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path, sent, left):
-    host = start_long_job(tiny, tmp_path, stderr=subprocess.PIPE, text=True)
-    try:
-        while len(ranks := rank_processes(host.pid)) < 2:
-            assert host.poll() is None
-        host.send_signal(sent)
-        _, said = host.communicate(timeout=30)
-    finally:
-        host.kill()
-    assert host.returncode == left
-    if sent != signal.SIGKILL:
-        assert said.splitlines()[-1] == "stopped: nothing was written"
-    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
-    """A real terminal: the bar shows, and the key goes to the whole foreground group, as it does in a shell."""
-    ours, theirs = open_terminal()
-    take = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
-    host = start_long_job(tiny, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take)
-    os.close(theirs)
-    try:
-        said = read_until_denoising(ours)
-        ranks = rank_processes(host.pid)
-        os.write(ours, b"\x03")
-        with contextlib.suppress(OSError):  # EIO is the end of a terminal
-            while part := os.read(ours, 4096):
-                said += part
-        assert host.wait(timeout=30) == 130
-    finally:
-        host.kill()
-        os.close(ours)
-    assert b"stopping after this step" in said and said.endswith(b"stopped: nothing was written\r\n")
-    steps = [int(step) for step in re.findall(rb" (\d+)/1000", said)]
-    assert 0 < max(steps) < 500
-    assert len(ranks) == 2
-    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, monkeypatch, capsys):

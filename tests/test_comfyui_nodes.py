@@ -8,6 +8,7 @@ import pytest
 from parallel import timeline
 from parallel.protocol import Noise, Scope, Tuning
 from scripts.draw_locale import definition
+from scripts.draw_workflows import input_list, is_widget
 from tests.hostile import OUTSIDE
 from tests.test_comfyui import NODES, VIDEO_WORKFLOWS, shipped, short
 
@@ -101,6 +102,17 @@ def test_the_editor_chooses_from_prompts_as_in_comfyuis_own_boxes(server):
 def test_a_fresh_long_video_fits_any_length(server):
     _, options = server.get("/object_info/VideoInfinityLongVideo")["VideoInfinityLongVideo"]["input"]["required"]["prompt"]
     assert len(timeline.read_prompt(options["default"], fps=8, frames=1)) == 1
+
+
+@pytest.mark.parametrize("workflow", [*VIDEO_WORKFLOWS, "plan_only"])
+def test_a_shipped_workflow_has_a_value_for_every_widget_and_no_other(server, workflow):
+    """Which the editor would add, so that its file and the API's said other things. Drawn by scripts/draw_workflows.py."""
+    known = server.get("/object_info")
+    for name, node in shipped(workflow).items():
+        if node["class_type"] in NODES:
+            inputs = input_list(known[node["class_type"]])
+            assert {key for key, spec in inputs if is_widget(spec)} <= node["inputs"].keys(), name
+            assert node["inputs"].keys() <= {key for key, _ in inputs}, name
 
 
 FREE_TEXT = ("negative", "prompt")  # what a model hears; any words are good ones

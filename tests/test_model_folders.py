@@ -51,6 +51,8 @@ def test_of_a_hubs_revisions_the_main_one_has_the_plain_name(tmp_path):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("bbbbbbbbbbbb")
     assert list(listed(tmp_path)) == ["hub/org/name@aaaaaaaa", "hub/org/name"]
+    for inside in (repository, repository / "snapshots"):
+        assert list(listed(inside)) == ["org/name@aaaaaaaa", "org/name"], "a path that the user gave may lie in the cache"
 
 
 def test_what_can_not_be_read_is_left_out(tmp_path):

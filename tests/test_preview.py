@@ -11,7 +11,7 @@ from PIL import Image
 
 from parallel.protocol import Step
 from tests.comfyui import Server
-from tests.conftest import BUNDLED, ROOT, ends
+from tests.conftest import BUNDLED, ROOT
 from tests.test_comfyui import short
 
 RED, GRAY = (225, 45, 45), (120, 120, 120)
@@ -98,8 +98,8 @@ def test_the_bundled_models_colours_are_true(pack):
     assert all(right)
 
 
-def step(rank: int, phase: str, at: int, of: int) -> Step:
-    return Step(number=1, rank=rank, phase=phase, step=at, steps=of)
+def step(rank: int, phase: str, at: int, of: int, number: int = 1) -> Step:
+    return Step(number=number, rank=rank, phase=phase, step=at, steps=of)
 
 
 def test_a_job_is_told_from_its_start_to_its_end(pack):
@@ -153,14 +153,15 @@ def test_a_rank_that_is_heard_late_turns_nothing_back(pack):
     assert status.line(0) == "encoding"
 
 
-def test_a_run_that_goes_on_after_a_loss_forgets_the_rank_that_was_lost(pack):
+@pytest.mark.parametrize("lost", ["load", "denoise"])
+def test_a_run_that_goes_on_after_a_loss_forgets_the_rank_that_was_lost(pack, lost):
     status = pack("status").Status("m")
     for rank in (0, 1):
-        status.hear(step(rank, "denoise", 3, 20), 0)
-    status.hear(step(0, "load", 0, 1), 1)
+        status.hear(step(rank, lost, 0, 20), 0)
+    status.hear(step(0, "load", 0, 1, number=2), 1)
     assert status.line(1) == "loading m"
-    status.hear(step(0, "denoise", 3, 20), 5)
-    status.hear(step(0, "denoise", 4, 20), 7)
+    status.hear(step(0, "denoise", 3, 20, number=2), 5)
+    status.hear(step(0, "denoise", 4, 20, number=2), 7)
     assert status.line(7) == "step 4 of 20, 32 s left"
 
 
@@ -169,42 +170,6 @@ def test_a_run_that_goes_on_after_a_loss_forgets_the_rank_that_was_lost(pack):
 )
 def test_time_is_told_as_people_say_it(pack, seconds, words):
     assert pack("status").duration(seconds) == words
-
-
-def test_a_cold_run_says_what_it_does_on_the_node_and_on_the_console(server: Server):
-    ranks = server.ranks()
-    server.post("/free", {"unload_models": True, "free_memory": True})
-    assert all(ends(pid, 30) for pid in ranks)
-    before = len(server.log.read_text())
-    prompt = short("prompt_timeline", seed=50)
-    prompt["scope"]["inputs"].update(local_context=1, global_frames=0)
-    seen = server.run(prompt)
-    assert seen.end == "execution_success", seen.detail
-    texts = [text for node, text in seen.texts if node == "sampler"]
-    notices, lines = zip(*(text.rpartition("\n")[::2] for text in texts), strict=True)
-    wanted = ["starting 2 ranks on cpu", "loading moving-shapes (bundled)", "encoding", "step 0 of 4"]
-    assert list(lines[: len(wanted)]) == wanted
-    assert lines[-1].startswith("done in ")
-    assert all(notice.startswith("a frame") or notice == notices[0] for notice in notices), "a notice is not overwritten"
-    console = server.log.read_text()[before:]
-    for line in (*wanted, "done in "):
-        assert f"Video Infinity: {line}" in console
-    decoder = [text for node, text in seen.texts if node == "decode"]
-    assert any(text.startswith("decoding") for text in decoder) and decoder[-1].startswith("done in ")
-    assert not [text for text in decoder if "step" in text]
-
-
-def test_a_stopped_run_says_so(server: Server):
-    asked = []
-
-    def cancel(node: str, share: float) -> None:
-        if node == "sampler" and share > 0.01 and not asked:
-            asked.append(share)
-            server.post("/interrupt", {})
-
-    seen = server.run(short("prompt_timeline", steps=400, seed=51), cancel)
-    assert seen.end == "execution_interrupted"
-    assert seen.texts[-1] == ("sampler", "stopped")
 
 
 def test_previews_follow_comfyuis_setting(server: Server):

@@ -1,27 +1,23 @@
 """The whole sampler on one rank against diffusers' stock pipeline and scheduler classes."""
 
 import json
-import shutil
 import warnings
 
 import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, TextToVideoSDPipeline, UNet3DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parallel import folder
 from parallel.comm.group import Group
-from parallel.errors import Overflowed, Stopped
 from parallel.layers.attention import Biases
 from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
-from parallel.protocol import Job, Prompt, Scope, Tuning, checked
-from parallel.sampler import interrupt, load
-from parallel.sampler.denoise import denoise
+from parallel.protocol import Job, Prompt, Scope, checked
+from parallel.sampler import load
 from parallel.sampler.generate import Blocks, generate
-from parallel.snapshot import Snapshot, shapes
 from tests import builders
 
 CPU = torch.device("cpu")
@@ -104,68 +100,6 @@ def test_half_precision_stays_near_single(tiny):
     assert (half - exact).abs().mean() < 0.1 * exact.std()
 
 
-def louder(model_folder, copy, part, weight):
-    """Return a copy of a model whose numbers are too large for half precision from one layer on."""
-    model = shutil.copytree(model_folder, copy)
-    (file,) = (model / part).glob("*.safetensors")
-    weights = load_file(file)
-    (name,) = (name for name in weights if name.endswith(weight))  # some versions have a prefix
-    save_file({**weights, name: weights[name] * 1e6}, file, metadata={"format": "pt"})
-    return model
-
-
-@pytest.mark.parametrize(
-    "part, weight, place",
-    [
-        ("text_encoder", "final_layer_norm.weight", "while the text encoder read the prompts"),
-        ("vae", "encoder.conv_out.weight", "while the VAE encoded the init"),
-        ("unet", "conv_out.weight", "at step 1 of 2"),
-        ("vae", "decoder.conv_out.weight", "while the VAE decoded"),
-    ],
-)
-def test_an_overflow_is_named_with_the_type_that_would_do(tiny, tmp_path, part, weight, place):
-    loud = louder(tiny, tmp_path / "loud", part, weight)
-    settings = {"num_inference_steps": 4, "denoise": 0.5, "init": torch.rand(6, 16, 16, 3)}
-    with pytest.raises(Overflowed) as overflowed:
-        run(loud, dtype="float16", **settings)
-    assert str(overflowed.value) == f"the numbers overflowed in float16 {place}: use dtype bfloat16 or float32"
-    latents, frames = run(loud, dtype="bfloat16", **settings)
-    assert torch.isfinite(latents).all() and torch.isfinite(frames).all()
-
-
-@pytest.mark.parametrize("dtype, said", [("bfloat16", "use dtype float32, and if"), ("float32", "and not for want of a wider")])
-def test_a_step_that_is_not_finite_is_neither_shown_nor_kept(tiny, monkeypatch, dtype, said):
-    def broken(*arguments, **options):
-        for step, latents in enumerate(denoise(*arguments, **options), start=1):
-            yield latents if step < 3 else latents.where(latents < latents.max(), torch.nan)
-
-    monkeypatch.setattr("parallel.sampler.sample.denoise", broken)
-    job = checked(Job, model=str(tiny), prompts=(Prompt(frame=0, text="a"),), frames=4, height=16, width=16, dtype=dtype)
-    planes, marks = shapes((4, 4, 8, 8), 0)
-    kept = Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))
-    blocks = Blocks(torch.zeros(4, 4, 8, 8), snapshot=kept)
-    model = load.load(folder.check(job, 1), getattr(torch, dtype))
-    with pytest.raises(Overflowed, match=rf"^the numbers are not finite .*at step 3 of 20.*{said}"):
-        generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
-    assert kept.whole() == 2 and torch.equal(kept.read(2, range(4))[0][0], blocks.latents_CTHW)
-    assert torch.isfinite(kept.planes).all()
-
-
-@pytest.mark.parametrize("phase", ["encode", "decode"])
-def test_a_stop_is_heard_in_the_middle_of_the_vae(tiny, monkeypatch, phase):
-    """All six frames are decoded at once, and one picture is encoded at once: no step ends before the stop."""
-    monkeypatch.setattr(interrupt, "ASK_SECONDS", -1)
-    settings = {"prompts": (Prompt(frame=0, text="a"),), "frames": 6, "height": 16, "width": 16, "num_inference_steps": 2}
-    job = checked(Job, model=str(tiny), denoise=0.5, **settings)
-    model, said = load.load(folder.check(job, 1), torch.float32), []
-    blocks = Blocks(torch.zeros(4, 6, 8, 8), torch.zeros(6, 16, 16, 3), init=torch.rand(6, 16, 16, 3))
-    with pytest.raises(Stopped):
-        stopping = lambda: said[-1][0] == phase  # noqa: E731
-        generate(model, job, blocks, ALONE, report=lambda *step: said.append(step), stopping=stopping)
-    assert said[-1] == (phase, 0, 1 if phase == "encode" else 6) and not blocks.frames_THWC.any()
-    assert not any(layer._forward_pre_hooks for layer in model.vae.modules())
-
-
 def test_a_weak_denoise_keeps_the_init_and_a_strong_one_does_not(tiny):
     init = torch.randn(4, 6, 8, 8)
     near, _ = run(tiny, init=init, denoise=0.1, num_inference_steps=20, guidance_scale=1.0, decode=False)
@@ -195,25 +129,6 @@ def test_a_frame_hears_its_own_prompt(tiny):
 def test_prompts_as_a_timeline_of_one_equal_the_plain_path(tiny):
     twice = (Prompt(frame=0, text="a cat"), Prompt(frame=3, text="a cat"))
     assert torch.allclose(run(tiny, decode=False)[0], run(tiny, decode=False, prompts=twice)[0], atol=1e-6)
-
-
-def test_the_model_is_whole_again_after_a_job_and_after_a_stop(tiny):
-    job = checked(
-        Job, model=str(tiny), prompts=(Prompt(frame=0, text="a"),), frames=4, height=16, width=16, num_inference_steps=3
-    )
-    model = load.load(folder.check(job, 1), torch.float32)
-    before = {name: type(module) for name, module in model.unet.named_modules()}
-    processors = {name: type(p) for name, p in model.unet.attn_processors.items()}
-    blocks = Blocks(torch.zeros(4, 4, 8, 8))
-    said = []
-    with pytest.raises(Stopped, match="stopped between two steps"):
-        generate(
-            model, job, blocks, ALONE, report=lambda *step: said.append(step), stopping=lambda: said[-1][:2] == ("denoise", 1)
-        )
-    generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
-    assert {name: type(module) for name, module in model.unet.named_modules()} == before
-    assert {name: type(p) for name, p in model.unet.attn_processors.items()} == processors
-    assert all(not module._forward_pre_hooks for module in model.unet.modules())
 
 
 def test_a_unet_with_a_layer_missing_is_an_error_and_not_a_partial_patch():
@@ -315,43 +230,3 @@ def test_a_ramp_goes_by_the_whole_schedule_when_denoise_leaves_out_its_beginning
     ramp = Scope(local_bias=(0.0, 9.0), global_bias=(9.0, 0.0), ramp=True)
     run(tiny, scope=ramp, num_inference_steps=10, denoise=0.4, init=torch.zeros(4, 6, 8, 8))
     assert torch.allclose(torch.tensor(seen[1:]), torch.tensor([(6.0, 3.0), (7.0, 2.0), (8.0, 1.0), (9.0, 0.0)]))
-
-
-@pytest.mark.parametrize("kind", ["dpmpp_2m", "uni_pc", "euler", "euler_ancestral", "ddim", "sde"])
-@pytest.mark.parametrize("tuning", [Tuning(), Tuning(reuse_every=4)])
-def test_a_run_that_goes_on_from_a_snapshot_makes_the_same_video(tiny, tmp_path, kind, tuning):
-    """Multistep schedulers too: without what they remember of earlier steps the rest would be another."""
-    folder_ = tiny
-    if kind == "sde":
-        folder_ = shutil.copytree(tiny, tmp_path / "sde")
-        file = folder_ / "scheduler" / "scheduler_config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "algorithm_type": "sde-dpmsolver++"}))
-    name = "dpmpp_2m" if kind == "sde" else kind
-    values = {"prompts": (Prompt(frame=0, text="a cat"),), "frames": 4, "height": 16, "width": 16, "num_inference_steps": 7}
-    job = checked(Job, model=str(folder_), scheduler=name, tuning=tuning, **values)
-    inspected = folder.check(job, 1)
-    model = load.load(inspected, torch.float32)
-
-    def blocks(kept: Snapshot, resume: int = 0) -> Blocks:
-        return Blocks(torch.zeros(4, 4, 8, 8), snapshot=kept, resume=resume)
-
-    def empty() -> Snapshot:
-        planes, marks = shapes((4, 4, 8, 8), inspected.history(name))
-        return Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))
-
-    whole, first, kept = blocks(empty()), blocks(empty()), empty()
-    seen: list[int] = []
-    quiet = {"report": lambda phase, step, steps: seen.append(step) if phase == "denoise" else None}
-    generate(model, job, whole, ALONE, **quiet, stopping=lambda: False)
-    assert whole.snapshot.whole() == 7
-    seen.clear()
-    with pytest.raises(Stopped):
-        generate(model, job, first, ALONE, **quiet, stopping=lambda: seen[-1:] == [4])
-    step, planes = first.snapshot.copy()
-    assert step == 4
-    kept.put(step, planes)
-    rest = blocks(kept, resume=4)
-    seen.clear()
-    generate(model, job, rest, ALONE, **quiet, stopping=lambda: False)
-    assert seen == [4, 5, 6, 7]
-    assert (rest.latents_CTHW - whole.latents_CTHW).abs().max() < 1e-5

@@ -9,7 +9,7 @@ import pytest
 
 from parallel import terminal
 from parallel.protocol import Step
-from tests.test_cli import open_terminal
+from tests.test_cli_signals import open_terminal
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,0 +1,136 @@
+"""The command line ended from outside, by a key, a signal or a machine that went down: nothing is left but what can go on."""
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from parallel import __main__ as cli
+from parallel import snapshot_file
+from tests.conftest import ends
+from tests.test_cli import ROOT, command
+
+
+def rank_processes(host: int) -> list[int]:
+    """Return the rank processes that a host started."""
+    children = Path(f"/proc/{host}/task/{host}/children").read_text().split()
+    return [int(pid) for pid in children]
+
+
+def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
+    more = ["--prompt", "a cat", "--steps", 1000, "--frames", 40, "--output", folder / "v.mp4"]
+    return subprocess.Popen(command(model, *more), cwd=ROOT, start_new_session=True, **options)
+
+
+def open_terminal() -> tuple[int, int]:
+    """Return our end and theirs of a terminal of 24 x 80; without a size tqdm shows nothing."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    return ours, theirs
+
+
+def read_until_denoising(terminal: int) -> bytes:
+    """Return what a long job has said once its bar shows a step."""
+    said = b""
+    while not re.search(rb"denoise:.* [1-9]\d*/1000", said):
+        said += os.read(terminal, 4096)
+        assert b"40 frames of" not in said, "the job ended before the bar was seen"
+    return said
+
+
+def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
+    ours, theirs = open_terminal()
+    host = start_long_job(tiny, tmp_path, stderr=theirs)
+    os.close(theirs)
+    try:
+        read_until_denoising(ours)
+        ranks = rank_processes(host.pid)
+    finally:
+        host.kill()
+        host.wait()
+        os.close(ours)
+    assert len(ranks) == 2
+    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp_path, pools, monkeypatch, capsys):
+    """As after a machine that went down: the host and its ranks end at once, and nothing tidies up."""
+    kept, output, latents = (tmp_path / name for name in ("kept.safetensors", "v.webp", "l.safetensors"))
+    job = ["--prompt", "a cat", "--steps", 30, "--scheduler", "dpmpp_2m"]
+    host = subprocess.Popen(command(tiny, *job, "--snapshot", kept, "--snapshot-seconds", 0, "--output", output), cwd=ROOT)
+    try:
+        while not kept.exists():
+            assert host.poll() is None, "it ended before it kept anything"
+            time.sleep(0.01)  # there is no event to wait for: the file is another process's
+    finally:
+        for pid in (host.pid, *rank_processes(host.pid)):
+            os.kill(pid, signal.SIGKILL)
+        host.wait()
+    stored = snapshot_file.load(kept)
+    assert 0 < stored.step < 30
+    resume = ["generate", "--resume", str(kept), "--devices", "cpu", "--output", str(output), "--latents", str(latents)]
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["parallel", *resume, "--seed", "3"])
+    assert cli.main() == 2
+    assert capsys.readouterr().err == "error: --resume goes on with its own job: leave out --seed\n"
+    monkeypatch.setattr(sys, "argv", ["parallel", *resume])
+    monkeypatch.setattr(cli, "Pool", lambda *_, **__: contextlib.nullcontext(pools(1)))
+    assert cli.main() == 0
+    assert not kept.exists(), "a finished run needs none"
+    seen = load_file(latents)["latent_tensor"] * 0.18215
+    assert (seen - pools(3).run(stored.job).latents).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -9)]
+)
+def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path, sent, left):
+    host = start_long_job(tiny, tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        while len(ranks := rank_processes(host.pid)) < 2:
+            assert host.poll() is None
+        host.send_signal(sent)
+        _, said = host.communicate(timeout=30)
+    finally:
+        host.kill()
+    assert host.returncode == left
+    if sent != signal.SIGKILL:
+        assert said.splitlines()[-1] == "stopped: nothing was written"
+    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
+    """A real terminal: the bar shows, and the key goes to the whole foreground group, as it does in a shell."""
+    ours, theirs = open_terminal()
+    take = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
+    host = start_long_job(tiny, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take)
+    os.close(theirs)
+    try:
+        said = read_until_denoising(ours)
+        ranks = rank_processes(host.pid)
+        os.write(ours, b"\x03")
+        with contextlib.suppress(OSError):  # EIO is the end of a terminal
+            while part := os.read(ours, 4096):
+                said += part
+        assert host.wait(timeout=30) == 130
+    finally:
+        host.kill()
+        os.close(ours)
+    assert b"stopping after this step" in said and said.endswith(b"stopped: nothing was written\r\n")
+    steps = [int(step) for step in re.findall(rb" (\d+)/1000", said)]
+    assert 0 < max(steps) < 500
+    assert len(ranks) == 2
+    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
+    assert list(tmp_path.iterdir()) == []
