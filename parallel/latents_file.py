@@ -81,10 +81,11 @@ def load(
 def _check(path: Path, got: tuple[int, ...], shape_CTHW: tuple[int, ...]) -> None:
     """Refuse latents of another model, size or length before any is read."""
     channels, frames, height, width = shape_CTHW
-    if len(got) == 4 and got[0] == 1:  # one picture
-        got = (*got[:2], 1, *got[2:])
+    if len(got) == 4:
+        got = (1, got[1], got[0], *got[2:])
     if len(got) != 5 or got[0] != 1 or 0 in got:
-        raise JobRefused(f"init {path}: wanted latents of one video, (1, C, T, h, w), got {got}: encode it as one video")
+        wanted = "wanted latents of one video, (T, C, h, w) or (1, C, T, h, w)"
+        raise JobRefused(f"init {path}: {wanted}, got {got}: encode it as one video")
     if got[1] != channels:
         raise JobRefused(f"init {path}: wanted latents of {channels} channels, got {got[1]}: they are of another model")
     if got[3:] != (height, width):
@@ -96,8 +97,8 @@ def _check(path: Path, got: tuple[int, ...], shape_CTHW: tuple[int, ...]) -> Non
 
 
 def _frames(path: Path, latents: torch.Tensor, frames: int, notify: Callable[[str], None]) -> torch.Tensor:
-    """Return so many frames, (C, T, h, w), of (1, C, T, h, w), or of one picture's (1, C, h, w)."""
-    latents_CTHW = latents[0] if latents.ndim == 5 else latents[0][:, None]
+    """Return so many frames, (C, T, h, w), of (1, C, T, h, w), or of (T, C, h, w), as ComfyUI's nodes give pictures."""
+    latents_CTHW = latents[0] if latents.ndim == 5 else latents.movedim(0, 1)
     if latents_CTHW.shape[1] > frames:
         notify(f"init {path} has {latents_CTHW.shape[1]} frames: the first {frames} are used")
     return latents_CTHW[:, :frames].expand(-1, frames, -1, -1).contiguous()

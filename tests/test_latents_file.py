@@ -9,6 +9,7 @@ from parallel.errors import JobRefused
 
 SHAPE = (4, 5, 6, 8)
 FACTOR = 0.18215
+VIDEO = "wanted latents of one video, (T, C, h, w) or (1, C, T, h, w)"
 
 
 def test_a_file_holds_raw_latents_and_gives_back_what_the_net_sees(tmp_path):
@@ -39,6 +40,14 @@ def test_each_form_means_what_it_meant(tmp_path, tensors, factor):
     assert got.dtype == torch.float32 and torch.allclose(got, factor * raw[0])
 
 
+def test_a_latent_of_the_packs_own_nodes_is_read(tmp_path):
+    """They give out a frame an item of the batch (nodes/border.py), and ComfyUI's SaveLatent writes that as it is."""
+    video = torch.randn(1, *SHAPE)
+    frames_TCHW = video[0].movedim(0, 1).contiguous()
+    save_file({"latent_tensor": frames_TCHW, "latent_format_version_0": torch.tensor([])}, tmp_path / "l.latent")
+    assert torch.equal(latents_file.load(tmp_path / "l.latent", SHAPE, 1.0), video[0])
+
+
 def test_one_frame_stands_for_all_and_more_than_wanted_are_left_out(tmp_path):
     mark, said = {"latent_format_version_0": torch.tensor([])}, []
     picture = torch.randn(1, 4, 6, 8)
@@ -58,9 +67,10 @@ def test_one_frame_stands_for_all_and_more_than_wanted_are_left_out(tmp_path):
         ((1, 16, 5, 6, 8), "wanted latents of 4 channels, got 16: they are of another model"),
         ((1, 4, 5, 8, 6), "wanted latents of 8x6, got 6x8: use its --width and --height"),
         ((1, 4, 3, 6, 8), "wanted 5 frames (or one for all), got 3: use --frames 3"),
-        ((5, 4, 6, 8), "wanted latents of one video, (1, C, T, h, w), got (5, 4, 6, 8): encode it as one video"),
-        ((2, 4, 5, 6, 8), "wanted latents of one video, (1, C, T, h, w), got (2, 4, 5, 6, 8): encode it as one video"),
-        ((), "wanted latents of one video, (1, C, T, h, w), got (): encode it as one video"),
+        ((3, 4, 6, 8), "wanted 5 frames (or one for all), got 3: use --frames 3"),
+        ((2, 4, 5, 6, 8), f"{VIDEO}, got (2, 4, 5, 6, 8): encode it as one video"),
+        ((1, 4, 0, 6, 8), f"{VIDEO}, got (1, 4, 0, 6, 8): encode it as one video"),
+        ((), f"{VIDEO}, got (): encode it as one video"),
     ],
 )
 def test_latents_of_another_model_or_size_are_refused_in_words(tmp_path, shape, said):
