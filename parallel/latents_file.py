@@ -25,11 +25,15 @@ MAX_HEADER = 16 * 2**20  # bytes
 
 
 def save(path: Path, latents_BCTHW: torch.Tensor, scaling_factor: float) -> None:
-    """Write latents that the net sees as the VAE's raw ones. Raises OSError."""
-    raw = (latents_BCTHW.float() / scaling_factor).contiguous()
+    """Write a video's latents, as the net sees them, as ComfyUI's nodes would: the VAE's raw ones, (T, C, h, w). Raises OSError.
+
+    A frame is an item of the batch: of the whole video as one item ComfyUI's VAE Decode, with a VAE for pictures, shows the
+    first frame alone.
+    """
+    raw_TCHW = (latents_BCTHW[0].movedim(0, 1).float() / scaling_factor).contiguous()
     try:
         with whole(path) as part:
-            save_file({TENSOR: raw, RAW: torch.tensor([])}, part)
+            save_file({TENSOR: raw_TCHW, RAW: torch.tensor([])}, part)
     except SafetensorError as error:
         raise OSError(str(error)) from error
 

@@ -51,7 +51,7 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, po
     assert done.stderr == ""
     assert inits.read(files[0], height=16, width=16, most=99).shape == (7, 16, 16, 3)
     latents = load_file(files[1])["latent_tensor"]
-    assert latents.shape == (1, 4, 7, 8, 8) and latents.dtype == torch.float32 and torch.isfinite(latents).all()
+    assert latents.shape == (7, 4, 8, 8) and latents.dtype == torch.float32 and torch.isfinite(latents).all()
     report = json.loads(files[2].read_text())
     assert list(report["seconds"]) == ["start", "load", "encode", "denoise", "decode", "write"]
     assert [rank["rank"] for rank in report["ranks"]] == [0, 1]
@@ -66,18 +66,23 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, po
         assert len(list(folder.iterdir())) == 7
 
 
+def seen_by_the_net(file: Path) -> torch.Tensor:
+    """Return (1, C, T, h, w) of a file, which holds the VAE's raw latents, (T, C, h, w), as ComfyUI's do."""
+    return load_file(file)["latent_tensor"].movedim(0, 1)[None] * 0.18215
+
+
 def test_no_steps_store_the_starting_noise(tiny, tmp_path, pools, monkeypatch):
     """For other programs to start from: by frame number, and so the same for any length and number of ranks."""
     file = tmp_path / "noise.safetensors"
     more = ["--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
     assert generate(monkeypatch, pools, tiny, *more) == 0
-    stored = load_file(file)["latent_tensor"] * 0.18215  # a file holds the VAE's raw latents, as ComfyUI's do
+    stored = seen_by_the_net(file)
     assert torch.allclose(stored, noise.draw_frames(5, range(7), (4, 8, 8)), atol=1e-6)
     shuffled = ["--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2]
     nobody_listens = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]  # and the run makes its files all the same
     subprocess.run([*nobody_listens, *command(tiny, "--prompt", "a", *more, *shuffled)], cwd=ROOT, check=True)
     assert len(inits.read(tmp_path / "v.webp", most=99)) == 7
-    stored = load_file(file)["latent_tensor"] * 0.18215
+    stored = seen_by_the_net(file)
     assert torch.allclose(stored, noise.draw_shuffled(5, range(7), (4, 8, 8), window=4, stride=2), atol=1e-6)
 
 

@@ -57,5 +57,5 @@ def test_load_latent_reads_our_latents_and_we_read_what_save_latent_writes(serve
     run = server.run(prompt)
     assert run.end == "execution_success", run.detail
     file = server.base / "output" / run.outputs["save"]["latents"][0]["filename"]
-    assert torch.allclose(load_file(file)["latent_tensor"], seen / 0.18215)
+    assert torch.allclose(load_file(file)["latent_tensor"], seen[0].movedim(0, 1) / 0.18215)
     assert torch.allclose(latents_file.load(file, (4, 3, 8, 8), 0.18215), seen[0], atol=1e-6)

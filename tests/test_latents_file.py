@@ -17,7 +17,7 @@ def test_a_file_holds_raw_latents_and_gives_back_what_the_net_sees(tmp_path):
     latents_file.save(tmp_path / "l.latent", seen, FACTOR)
     stored = load_file(tmp_path / "l.latent")
     assert set(stored) == {"latent_tensor", "latent_format_version_0"} and stored["latent_tensor"].dtype == torch.float32
-    assert torch.allclose(stored["latent_tensor"] * FACTOR, seen)
+    assert torch.allclose(stored["latent_tensor"] * FACTOR, seen[0].movedim(0, 1))
     assert torch.allclose(latents_file.load(tmp_path / "l.latent", SHAPE, FACTOR), seen[0])
     assert [file.name for file in tmp_path.iterdir()] == ["l.latent"]
     (tmp_path / "any").touch()
@@ -98,6 +98,8 @@ def test_what_holds_no_latents_is_refused(tmp_path):
 def test_latents_that_are_all_that_is_left_find_a_place(tmp_path):
     latents = torch.randn(1, *SHAPE)
     kept = latents_file.rescue([tmp_path / "gone", tmp_path], latents, 1.0)
-    assert kept is not None and kept.parent == tmp_path and torch.equal(load_file(kept)["latent_tensor"], latents)
+    assert (
+        kept is not None and kept.parent == tmp_path and torch.equal(load_file(kept)["latent_tensor"], latents[0].movedim(0, 1))
+    )
     assert latents_file.rescue([tmp_path / "gone"], latents, 1.0) is None
     assert list(tmp_path.iterdir()) == [kept]
