@@ -99,6 +99,26 @@ def test_too_many_losses_are_one_clear_error(tiny):
         assert failed.value.rank == 1 and pool.process_ids == ()
 
 
+def test_a_crash_in_a_job_and_one_in_the_next_start_are_two_losses_and_not_the_end(tiny, monkeypatch):
+    lost, done = [RankLost("rank 0 crashed", rank=None, reason="exit code -6") for _ in range(2)], []
+    falls = iter([("work", lost[0]), ("start", lost[1]), ("work", None)])
+    due = next(falls)
+
+    def fall(point: str):
+        nonlocal due
+        if due[0] == point:
+            error, due = due[1], next(falls, ("nowhere", None))
+            if error is not None:
+                raise error
+        return done
+
+    with Pool(("cpu",)) as pool:
+        monkeypatch.setattr(pool, "start", lambda *_: fall("start"))
+        monkeypatch.setattr(pool, "_work", lambda *_: fall("work"))
+        pool.run(job(tiny))
+    assert due[0] == "nowhere", "both were overcome"
+
+
 def test_a_stop_while_a_rank_is_lost_is_a_stop(tiny):
     lost = []
     with Pool(("cpu",) * 2, threads=1) as pool:

@@ -169,7 +169,7 @@ class Pool:
                 again = not met and lost.reason and lost.reason == reason  # as it started, and so whatever the job and device
                 if restart == self.restarts or again:
                     raise RankFailed(_hopeless(lost, restart), rank=lost.rank, traceback=lost.traceback) from lost
-                devices, reason = _left(devices, lost.rank), lost.reason
+                devices, reason = _left(devices, lost.rank), "" if met else lost.reason
                 said = f"{lost}; going on from step {kept.whole()} on {','.join(devices)}"
                 log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
                 on_notice(said)
