@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from parallel import arguments, folder, inits, snapshot_file, timeline, wire
+from parallel import arguments, folder, inits, snapshot_file, timeline, weight_files, wire
 from parallel.errors import JobRefused
 from parallel.pool.devices import resolve
 from parallel.pool.door import Door
@@ -108,7 +108,7 @@ def model_folders(model: Path, work: Path) -> Iterator[Try]:
     for part in ("unet", "vae", "text_encoder"):
         weights = next((model / part).glob("*.safetensors")).name
         data = (model / part / weights).read_bytes()
-        for suffix in folder.PICKLES:
+        for suffix in weight_files.PICKLES:
             yield changed(f"{part} {suffix}", pickled(part, suffix))
         yield changed(f"{part} links out", links(f"{part}/{weights}", "/etc/hostname"))
         yield changed(f"{part} runs code", says(f"{part}/config.json", auto_map={"AutoModel": "evil.Model"}))

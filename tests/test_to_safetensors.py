@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, UNet3DConditionModel
 from safetensors.torch import load_file
 
-from parallel import folder
+from parallel import folder, weight_files
 from parallel.errors import JobRefused
 from parallel.sampler import load
 from scripts import to_safetensors
@@ -43,7 +43,7 @@ def test_a_converted_folder_is_the_same_model(tiny, pickled, tmp_path, monkeypat
     for part in ("unet", "vae", "text_encoder"):
         held = getattr(got, part).state_dict()
         assert all(torch.equal(held[name], weight) for name, weight in getattr(wanted, part).state_dict().items())
-    assert not [file for file in (tmp_path / "safe").rglob("*") if file.suffix in folder.PICKLES]
+    assert not [file for file in (tmp_path / "safe").rglob("*") if file.suffix in weight_files.PICKLES]
 
 
 class Evil:
