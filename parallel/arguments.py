@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import Field
 
@@ -28,11 +29,18 @@ def check_run(args: argparse.Namespace) -> None:
     checked(Run, **{name: getattr(args, name) for name in Run.model_fields})
 
 
+class OneLine(argparse.ArgumentParser):
+    """Refuses what it can't read in one line, as everything else is refused."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}: {self.prog} --help has all options\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's grammar. Its defaults are the Job's."""
     default = {name: field.default for name, field in Job.model_fields.items()}
     noise, scope, tuning, run = Noise(), Scope(), Tuning(), Run()
-    parser = argparse.ArgumentParser(prog="python -m parallel", description=ABOUT)
+    parser = OneLine(prog="python -m parallel", description=ABOUT)
     generate = parser.add_subparsers(dest="command", required=True).add_parser(
         "generate", help="make one long video", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -43,13 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--timeline", help=f"a text file instead of --prompt: {TIMELINE}")
     add("--fade", type=int, default=default["fade"], help="frames over which a prompt takes over from the one before")
     add("--negative", default=default["negative"], help="what is not seen")
-    add("--frames", type=int, default=96)
-    add("--height", type=int, default=64)
-    add("--width", type=int, default=64)
-    add("--fps", type=float, default=default["fps"])
-    add("--steps", type=int, default=default["num_inference_steps"], help="0: the starting noise")
-    add("--guidance", type=float, default=default["guidance_scale"])
-    add("--seed", type=int, default=default["seed"])
+    add("--frames", type=int, default=96, help="of the whole video")
+    add("--height", type=int, default=64, help="pixels: what the model was trained on")
+    add("--width", type=int, default=64, help="pixels: what the model was trained on")
+    add("--fps", type=float, default=default["fps"], help="frames a second of what is written, and of a timeline's seconds")
+    add("--steps", type=int, default=default["num_inference_steps"], help="0: the starting noise, or the init as it is")
+    add("--guidance", type=float, default=default["guidance_scale"], help="how strictly the prompt is followed; 1: no guidance")
+    add("--seed", type=int, default=default["seed"], help="the same seed makes the same video, on any number of ranks")
     add("--scheduler", default=default["scheduler"], help="model, ddim, dpmpp_2m, uni_pc, euler or euler_ancestral")
     add("--noise", default=noise.kind, help="independent, shuffled (FreeNoise) or mixed (PYoCo): how alike the frames begin")
     add("--noise-window", type=int, default=noise.window, help="shuffled: first frames that have their own noise")
@@ -119,12 +127,13 @@ def check_resume(args: argparse.Namespace) -> None:
 
 def build_job(args: argparse.Namespace) -> Job:
     """Return the Job that the arguments ask for; raise JobRefused."""
-    if (args.prompt is None) == (args.timeline is None):
+    said = [text for text in (args.prompt, args.timeline) if text is not None]
+    if len(said) != 1 and (said or args.steps != 0):  # without steps nobody hears a prompt
         raise JobRefused("wanted either --prompt TEXT or --timeline FILE")
     if args.frames < 1:
         raise JobRefused(f"frames: wanted at least 1, got {args.frames}")
     if args.timeline is None:
-        prompts: tuple[Prompt, ...] = (checked(Prompt, frame=0, text=args.prompt),)
+        prompts: tuple[Prompt, ...] = (checked(Prompt, frame=0, text=args.prompt or ""),)
     else:
         prompts = timeline.parse(_read_text(args.timeline), fps=args.fps, frames=args.frames)
     scope = checked(

@@ -114,6 +114,8 @@ def _inspect(model: str, parts: str | None) -> ModelFolder:
     family = _class_of(unet, read_config(unet / "config.json"))
     if family not in FAMILIES:
         raise JobRefused(f"model folder {model} holds a {family}: this version runs {', '.join(FAMILIES)}")
+    if parts is not None and not Path(parts).is_dir():
+        raise JobRefused(f"parts folder {parts} does not exist: give a folder in diffusers format")
     places = {part: _find(part, root, parts) for part in PARTS}
     for place in (unet, *places.values()):
         check_links(root if place.is_relative_to(root) else Path(str(parts)), place)

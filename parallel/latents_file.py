@@ -61,6 +61,8 @@ def load(
     Files of earlier versions of this pack, whose tensor is called `latents`, hold what the net sees. `notify` hears of frames
     that are left out. Raises JobRefused if the file holds no latents of this model and size.
     """
+    if not os.path.exists(path):
+        raise JobRefused(f"init {path} does not exist: give a file that --latents or ComfyUI's SaveLatent wrote")
     try:
         with path.open("rb") as opened:
             size = int.from_bytes(opened.read(8), "little")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -128,6 +129,17 @@ def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, monkeypatch, ca
         return refusal(monkeypatch, capsys, tiny, "--output", tmp_path / "v.mp4", *more)
 
     assert said() == "error: wanted either --prompt TEXT or --timeline FILE\n"
+    for wrong, why in (
+        (("--frames", "1.5"), "argument --frames: invalid int value: '1.5'"),
+        (("--frame", "3"), "ambiguous option: --frame could match --frames, --frames-at-once"),
+        (("--colour", "red"), "unrecognized arguments: --colour red"),
+    ):
+        with pytest.raises(SystemExit, match=r"^2$"):
+            said("--prompt", "a", *wrong)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {why}: python -m parallel") and line.endswith("--help has all options")
+    assert said("--prompt", "a", "--parts", "/nope").startswith("error: parts folder /nope does not exist: ")
+    assert said("--steps", 0, "--init", "/nope.latent").startswith("error: init /nope.latent does not exist: give a file that")
     assert said("--prompt", "a", "--timeline", "t") == "error: wanted either --prompt TEXT or --timeline FILE\n"
     assert said("--prompt", "a", "--frames", 0) == "error: frames: wanted at least 1, got 0\n"
     assert said("--prompt", "a", "--frames", 1) == "error: cannot cut 1 frames into 2 clips: use at most 1 ranks\n"

@@ -91,7 +91,9 @@ def test_what_holds_no_latents_is_refused(tmp_path):
         lambda: save_file({"latents": torch.full((1, *SHAPE), float("nan"))}, file),
     ):
         write()
-        with pytest.raises(JobRefused, match=r"holds no latents .*: give a file that --latents or ComfyUI's SaveLatent wrote$"):
+        with pytest.raises(
+            JobRefused, match=r"(does not exist|holds no latents .*): give a file that --latents or ComfyUI's SaveLatent wrote$"
+        ):
             latents_file.load(file, SHAPE, 1.0)
 
 

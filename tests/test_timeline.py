@@ -27,6 +27,7 @@ def refusal(do, *arguments, **more) -> str:
 def test_a_timeline_takes_frames_and_seconds():
     text = "# a comment\n0: a cat wakes\n\n 1.5s : it jumps: high \n20: it sleeps"
     assert read(text) == [(0, "a cat wakes"), (12, "it jumps: high"), (20, "it sleeps")]
+    assert read("0: a\n0.7s: b") == [(0, "a"), (6, "b")], "5.6 frames: the nearest"
 
 
 def test_clock_times_are_clock_times():
@@ -120,6 +121,7 @@ def test_a_quoted_prompt_may_be_empty():
         ('"0": "a",\n9: b', 'timeline line 2: wanted `"FRAME": "text"`, got \'9: b\''),
         ('"0": "a",\n"max_f": "b"', 'timeline line 2: wanted `"FRAME": "text"`, got \'"max_f": "b"\''),
         ('{"0": "a",\n"9": "b"', "timeline line 2: wanted one } at the end, got ''"),
+        ('{"0": "a",\n"9": "b"} junk', "timeline line 2: wanted one } at the end, got '} junk'"),
     ],
 )
 def test_a_wrong_timeline_is_refused_by_its_line(text, message):
