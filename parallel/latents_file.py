@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .errors import JobRefused
+from .safety import MAX_OWN_HEADER, claimed_header
 from .whole import whole
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".latent")
 TENSOR, RAW, EARLIER = "latent_tensor", "latent_format_version_0", "latents"
 BEFORE_RAW = 0.18215  # ComfyUI's files without the mark RAW hold what Stable Diffusion's net saw
-MAX_HEADER = 16 * 2**20  # bytes
 
 
 def save(path: Path, latents_BCTHW: torch.Tensor, scaling_factor: float) -> None:
@@ -64,9 +64,8 @@ def load(
     if not os.path.exists(path):
         raise JobRefused(f"init {path} does not exist: give a file that --latents or ComfyUI's SaveLatent wrote")
     try:
-        with path.open("rb") as opened:
-            size = int.from_bytes(opened.read(8), "little")
-        if size > MAX_HEADER:
+        size = claimed_header(path)
+        if size > MAX_OWN_HEADER:
             raise JobRefused(_none(path, f"its header claims {size} bytes"))
         with safe_open(path, framework="pt") as file:
             keys = list(file.keys())

@@ -10,6 +10,7 @@ from .errors import JobRefused
 
 MAX_CONFIG = 1 << 20  # bytes; real ones have some thousands
 MAX_HEADER = 100 << 20  # bytes of a .safetensors header, as the library itself allows
+MAX_OWN_HEADER = 16 << 20  # of one that this pack or ComfyUI wrote latents into, the workflow included
 MAX_NUMBER = 1 << 20  # of anything that a configuration sizes: the largest real ones are vocabularies
 MAX_DEPTH = 128  # layers of one kind, and entries of a list
 DEPTHS = ("layers_per_block", "num_hidden_layers")
@@ -71,6 +72,12 @@ def check_links(root: Path, part: Path) -> None:
         target = Path(os.path.realpath(file))
         if not any(target.is_relative_to(place) for place in allowed):
             raise JobRefused(f"{file} is a link to {target}, outside its model folder: put the file itself there")
+
+
+def claimed_header(file: Path) -> int:
+    """Return how many bytes a .safetensors file says that its header has, before any of it is read. Raises OSError."""
+    with file.open("rb") as opened:
+        return int.from_bytes(opened.read(8), "little")
 
 
 def weight_count(file: Path) -> int:

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from . import folder
 from .errors import JobRefused
 from .protocol import Job
+from .safety import MAX_OWN_HEADER, claimed_header
 from .snapshot import Snapshot
 from .whole import whole
 
 log = logging.getLogger(__name__)
 FORMAT = "video-infinity snapshot 1"
-MAX_HEADER = 16 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,8 @@ def save(path: Path, stored: Stored) -> None:
 def load(path: Path) -> Stored:
     """Return what a file holds; raise JobRefused if it is not a whole snapshot of a job that can be run."""
     try:
-        with path.open("rb") as opened:
-            size = int.from_bytes(opened.read(8), "little")
-        if size > MAX_HEADER:
+        size = claimed_header(path)
+        if size > MAX_OWN_HEADER:
             raise JobRefused(_broken(path, f"its header claims {size} bytes"))
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
