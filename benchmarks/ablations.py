@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from parallel.comm.group import Group
+from parallel.job.job import Job, Noise
 from parallel.layers import attention as frame_attention
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import NormConv
@@ -20,7 +21,6 @@ from parallel.layers.view import Halo, View
 from parallel.maths import attention, clips
 from parallel.models import unet3d
 from parallel.plan import span_of
-from parallel.protocol import Job, Noise
 from parallel.sampler import encode, generate, schedule
 from parallel.sampler.denoise import denoise
 from parallel.sampler.load import Model

@@ -13,8 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import standard
-from parallel import traffic
-from parallel.folder import UNetShape
+from parallel.families import traffic
+from parallel.families.folder import UNetShape
 from parallel.maths import clips, scope
 
 BRANCHES = 2  # of CFG

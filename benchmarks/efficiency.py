@@ -19,15 +19,15 @@ from torch import nn
 from benchmarks import standard, two_ranks
 from benchmarks.claims import Claim, ratio, report
 from parallel.comm.group import Group
-from parallel.comm.turns import Turns
+from parallel.job.job import Tuning
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs
 from parallel.layers.frames import OverFrames
 from parallel.layers.patch import patched
+from parallel.layers.turns import Turns
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
-from parallel.protocol import Tuning
 from parallel.sampler.denoise import run_calls
 
 REPEATS = 16  # two rounds of stale context

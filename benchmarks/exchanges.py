@@ -1,6 +1,6 @@
 """How often and how much ranks send: `python -m benchmarks.exchanges`
 
-Messages and bytes of one UNet call, counted on two real ranks and by parallel/traffic.py, against one message for each layer
+Messages and bytes of one UNet call, counted on two real ranks and by parallel/families/traffic.py, against one message for each layer
 that mixes frames: every temporal attention, temporal convolution and group norm over frames.
 """
 
@@ -10,9 +10,9 @@ import torch
 
 from benchmarks import standard, two_ranks
 from benchmarks.claims import Claim, report
-from parallel import traffic
 from parallel.comm.group import Group
-from parallel.folder import UNetShape
+from parallel.families import traffic
+from parallel.families.folder import UNetShape
 from parallel.layers.attention import Biases
 from parallel.layers.patch import patched
 from parallel.layers.view import View

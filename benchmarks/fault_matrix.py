@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from parallel.errors import RankFailed
+from parallel.job.errors import RankFailed
+from parallel.job.job import Job
 from parallel.pool import Pool, Video, ranks
 from parallel.pool.watch import Patience
-from parallel.protocol import Job
 from tests.conftest import ends
 from tests.faulty_worker import KINDS, POINTS
 

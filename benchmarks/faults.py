@@ -19,12 +19,12 @@ import torch
 
 from benchmarks import fault_matrix, pressure
 from benchmarks.claims import FOLDER, Claim, report
-from parallel import folder
 from parallel.comm.group import Group
+from parallel.families import folder
+from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.pool import Pool
-from parallel.protocol import Job, Prompt, Scope, checked
 from parallel.sampler import generate, load
-from parallel.snapshot import Snapshot, shapes
+from parallel.wire.snapshot import Snapshot, shapes
 from tests import builders, hostile
 from tests.comfyui import Server
 from tests.conftest import BUNDLED, ends

@@ -15,10 +15,11 @@ import torch
 from benchmarks import two_ranks
 from benchmarks.claims import Claim, report
 from parallel.comm.group import Group
-from parallel.frames import Block, attach
+from parallel.job.job import DECODED_AT_ONCE
 from parallel.maths import clips
-from parallel.protocol import DECODED_AT_ONCE, BlockHandle
 from parallel.sampler.decode import write
+from parallel.wire.blocks import Block, attach
+from parallel.wire.messages import BlockHandle
 
 FRAMES, HEIGHT, WIDTH = 500, 320, 512
 REPEATS = 5

@@ -13,7 +13,7 @@ from diffusers import UNet3DConditionModel
 from benchmarks import standard
 from benchmarks.claims import Claim, report
 from parallel.comm.group import Group
-from parallel.folder import UNetShape
+from parallel.families.folder import UNetShape
 from parallel.layers.attention import Biases
 from parallel.layers.patch import patched
 from parallel.layers.view import View

@@ -10,8 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.claims import report
+from parallel.job.job import Job, Prompt, Scope, Tuning
 from parallel.pool import Pool, Video
-from parallel.protocol import Job, Prompt, Scope, Tuning
 
 MODEL = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
 SEEDS = (1, 2, 3)

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from benchmarks.claims import Claim, report
+from parallel.job.job import Job, Prompt
 from parallel.pool import Pool
-from parallel.protocol import Job, Prompt, Step
+from parallel.wire.messages import Step
 
 MODEL = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
 RANKS = 2

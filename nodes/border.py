@@ -10,9 +10,9 @@ from typing import Literal
 
 import torch
 
-from ..parallel.errors import JobRefused
-from ..parallel.folder import ModelFolder
-from ..parallel.protocol import Job
+from ..parallel.families.folder import ModelFolder
+from ..parallel.job.errors import JobRefused
+from ..parallel.job.job import Job
 from . import host
 
 

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..parallel import folder
+from ..parallel.families import folder
 from . import border, host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice
 from .widgets import checks_widgets, ranks_input, still_job

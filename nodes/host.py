@@ -16,12 +16,13 @@ from comfy.patcher_extension import CallbacksMP
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..parallel.errors import JobRefused, Stopped
-from ..parallel.folder import inspect
+from ..parallel.families.folder import inspect
+from ..parallel.job.errors import JobRefused, Stopped
+from ..parallel.job.job import Job
 from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
-from ..parallel.protocol import Job, Step
+from ..parallel.wire.messages import Step
 from . import folders
 from .preview import Colours, grid, stored_colours
 from .sockets import RanksChoice

@@ -2,9 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..parallel import folder, timeline
-from ..parallel.errors import Overflowed
-from ..parallel.protocol import MAX_FRAMES, Job
+from ..parallel.families import folder
+from ..parallel.job import timeline
+from ..parallel.job.errors import Overflowed
+from ..parallel.job.job import MAX_FRAMES, Job
 from . import border, host
 from .model import find
 from .sockets import CATEGORY, ModelChoice, RanksChoice, TimelineText

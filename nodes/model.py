@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..parallel import folder
-from ..parallel.errors import JobRefused
-from ..parallel.protocol import checked
+from ..parallel.families import folder
+from ..parallel.job.errors import JobRefused
+from ..parallel.job.job import checked
 from . import host
 from .sockets import CATEGORY, Model, ModelChoice
 from .widgets import checks_widgets

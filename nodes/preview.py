@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from ..parallel.protocol import Finite, Frozen
+from ..parallel.job.job import Finite, Frozen
 
 log = logging.getLogger(__name__)
 SIDE = 3  # frames across, and frames down

@@ -2,20 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..parallel import folder
-from ..parallel.errors import JobRefused
+from ..parallel.families import folder
+from ..parallel.job.errors import JobRefused
 from . import border, host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import (
-    build_job,
-    checks_widgets,
-    fill_sizes,
-    ranks_input,
-    sampling_inputs,
-    scope_input,
-    size_inputs,
-    tuning_input,
-)
+from .widgets import build_job, checks_widgets, fill_sizes, ranks_input, sampling_inputs, scope_input, size_inputs, tuning_input
 
 SEARCHED = ["ksampler", "video sampler", "long video", "clip parallelism", "text to video", "t2v", "txt2vid"]
 SEARCHED += ["image to video", "img2vid", "i2v", "video to video", "vid2vid", "v2v"]

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..parallel.errors import JobRefused
-from ..parallel.protocol import Scope as ScopeSettings
-from ..parallel.protocol import checked
+from ..parallel.job.errors import JobRefused
+from ..parallel.job.job import Scope as ScopeSettings
+from ..parallel.job.job import checked
 from . import host
 from .sockets import CATEGORY, Scope
 from .widgets import check_widgets, checks_widgets

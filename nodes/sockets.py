@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..parallel.protocol import DType, Frozen, Offload
+from ..parallel.job.job import DType, Frozen, Offload
 
 CATEGORY = "Video Infinity"
 Model = io.Custom("VIDEO_INFINITY_MODEL")

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..parallel.protocol import Tuning as TuningSettings
-from ..parallel.protocol import checked
+from ..parallel.job.job import Tuning as TuningSettings
+from ..parallel.job.job import checked
 from .sockets import CATEGORY, Tuning
 from .widgets import checks_widgets
 

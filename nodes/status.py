@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import get_args
 
-from ..parallel.protocol import Phase, Step
+from ..parallel.wire.messages import Phase, Step
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 

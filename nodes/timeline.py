@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..parallel import timeline
+from ..parallel.job import timeline
 from . import host
 from .sockets import CATEGORY, Timeline, TimelineText
 from .widgets import checks_widgets

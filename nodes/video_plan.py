@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io
 
-from ..parallel import folder
+from ..parallel.families import folder
 from ..parallel.plan import Plan, keys_notice, plan
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw

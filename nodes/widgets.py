@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from comfy_api.latest import io
 
-from ..parallel import folder, timeline
-from ..parallel.errors import JobRefused
-from ..parallel.folder import SCHEDULERS, ModelFolder
-from ..parallel.protocol import Job, Prompt, Scope, Tuning, checked
+from ..parallel.families import folder
+from ..parallel.families.folder import SCHEDULERS, ModelFolder
+from ..parallel.job import timeline
+from ..parallel.job.errors import JobRefused
+from ..parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from .sockets import ModelChoice, Ranks, TimelineText
 from .sockets import Scope as ScopeSocket
 from .sockets import Tuning as TuningSocket

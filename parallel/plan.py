@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from . import folder, weight_files
-from .folder import ModelFolder, UNetShape
+from .families import folder, weight_files
+from .families.folder import ModelFolder, UNetShape
+from .job.job import DECODED_AT_ONCE, Job
 from .maths import clips, prompts, scope, slices
-from .protocol import DECODED_AT_ONCE, Job
 
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}

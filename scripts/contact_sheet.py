@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from parallel import inits
+from parallel.cli import inits
 from parallel.maths import clips
 
 GAP = 4  # pixels around a frame

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from parallel import inits
+from parallel.cli import inits
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ((76, 114, 176), (221, 132, 82), (85, 168, 104), (196, 78, 82))  # a colour a rank, as in the Video Plan

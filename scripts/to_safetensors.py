@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from parallel.safety import check_pulled
+from parallel.families.safety import check_pulled
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 # What diffusers and transformers call pickled weights, and what they call safetensors.

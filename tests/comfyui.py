@@ -182,7 +182,7 @@ class Server:
         """Return the rank processes of this server."""
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [int(pid) for file in children for pid in file.read_text().split()]
-        return [pid for pid in pids if b"parallel.worker" in _command_line(pid)]
+        return [pid for pid in pids if b"parallel.rank.worker" in _command_line(pid)]
 
     def free(self) -> None:
         """Have ComfyUI unload its models, and wait until its ranks have ended.

@@ -7,8 +7,9 @@ happens once. (Nothing in the pack reads this variable.)
 import os
 import signal
 
-from parallel import wire, worker
-from parallel.protocol import Done, Step
+from parallel.rank import worker
+from parallel.wire import channel as wire
+from parallel.wire.messages import Done, Step
 
 POINTS = ("load", "encode", "first step", "middle step", "last step", "decode", "hand-over")
 KINDS = ("SIGKILL", "SIGSTOP", "exception", "out of memory")

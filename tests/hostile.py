@@ -15,11 +15,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from parallel import arguments, folder, inits, snapshot_file, timeline, weight_files, wire
-from parallel.errors import JobRefused
+from parallel.cli import arguments, inits
+from parallel.families import folder, weight_files
+from parallel.job import timeline
+from parallel.job.errors import JobRefused
+from parallel.job.job import Job, Prompt, checked
+from parallel.pool import snapshot_file
 from parallel.pool.devices import resolve
 from parallel.pool.door import Door
-from parallel.protocol import Hello, Job, Prompt, checked
+from parallel.wire import channel as wire
+from parallel.wire.messages import Hello
 
 Try = tuple[str, Callable[[], object]]
 OUTSIDE = (

@@ -3,12 +3,12 @@
 import torch
 import torch.distributed as dist
 
-from parallel import folder
 from parallel.comm import agree as agreement
 from parallel.comm import group as groups
 from parallel.comm.fetch import Route, drive, fetch
 from parallel.comm.group import Group
-from parallel.errors import OutOfStep
+from parallel.families import folder
+from parallel.job.errors import OutOfStep
 from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import ablations, study
 from benchmarks.ablations import CLIP, DEFAULT, WAYS, Way
-from parallel.protocol import Scope
+from parallel.job.job import Scope
 
 BY_NAME = {way.name: way for way in WAYS}
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from parallel import __main__ as cli
-from parallel import arguments, inits, latents_file, movies
+from parallel.cli import arguments, inits, latents_file, movies
+from parallel.cli import generate as cli
 from parallel.maths import noise
 from scripts import contact_sheet
 

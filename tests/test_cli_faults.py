@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from parallel import __main__ as cli
-from parallel import folder, inits, latents_file, limits, movies
-from parallel.protocol import Scope
+from parallel.cli import generate as cli
+from parallel.cli import inits, latents_file, limits, movies
+from parallel.families import folder
+from parallel.job.job import Scope
 from tests.test_cli import ROOT, command, generate
 from tests.test_overflow import louder
 from tests.test_pool import job

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from parallel import __main__ as cli
-from parallel import snapshot_file
+from parallel.cli import generate as cli
+from parallel.pool import snapshot_file
 from tests.conftest import ends
 from tests.test_cli import ROOT, command
 

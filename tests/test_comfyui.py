@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from parallel import timeline
-from parallel.protocol import Job, Scope, checked
+from parallel.job import timeline
+from parallel.job.job import Job, Scope, checked
 from tests.comfyui import PACK, Server
 from tests.conftest import BUNDLED, ROOT
 

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from parallel import inits, latents_file
+from parallel.cli import inits, latents_file
 from tests.test_inits import gradient, pictures_of_every_kind, write_stream
 
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from parallel import timeline
-from parallel.protocol import Noise, Scope, Tuning
+from parallel.job import timeline
+from parallel.job.job import Noise, Scope, Tuning
 from scripts.draw_locale import definition
 from scripts.draw_workflows import input_list, is_widget
 from tests.hostile import OUTSIDE

@@ -5,8 +5,9 @@ import re
 import torch
 from diffusers import UNet3DConditionModel
 
-from parallel import folder
 from parallel.comm.group import Group
+from parallel.families import folder
+from parallel.job.job import Tuning
 from parallel.layers import compiled
 from parallel.layers.attention import Biases
 from parallel.layers.compiled import Compiler
@@ -14,7 +15,6 @@ from parallel.layers.patch import patched
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
-from parallel.protocol import Tuning
 from parallel.sampler import load
 from parallel.sampler.generate import Blocks, generate
 from tests import builders

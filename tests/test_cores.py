@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from parallel import cgroup
 from parallel.pool import Pool, devices
+from parallel.wire import cgroup
 
 GIB = 2**30
 

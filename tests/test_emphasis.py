@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from parallel.folder import inspect
+from parallel.families.folder import inspect
 from parallel.maths import emphasis
 from parallel.sampler import encode, load
 from tests.comfyui import find_comfyui

@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 import torch
 
-from parallel.errors import Stopped
-from parallel.folder import inspect
+from parallel.families.folder import inspect
+from parallel.job.errors import Stopped
+from parallel.job.job import Job, Prompt, checked
 from parallel.maths import clips
-from parallel.protocol import Job, Prompt, checked
 from parallel.sampler import encode, load
 
 LONG = "cat dog a cat dog a dog cat"  # the tiny encoder takes 6 words

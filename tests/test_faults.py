@@ -8,9 +8,9 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 
 from parallel.comm.group import open_group
-from parallel.errors import JobRefused, OutOfStep, Overflowed, PeerLost
-from parallel.faults import explain
+from parallel.job.errors import JobRefused, OutOfStep, Overflowed, PeerLost
 from parallel.pool import Pool
+from parallel.rank.faults import explain
 from tests.test_pool import job
 
 

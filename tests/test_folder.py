@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from parallel import folder, weight_files
-from parallel.errors import JobRefused
-from parallel.protocol import Job, Prompt, checked
+from parallel.families import folder, weight_files
+from parallel.job.errors import JobRefused
+from parallel.job.job import Job, Prompt, checked
 from parallel.sampler import load
 
 

@@ -12,8 +12,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler,
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from parallel import folder, safety, weight_files
-from parallel.errors import JobRefused
+from parallel.families import folder, safety, weight_files
+from parallel.job.errors import JobRefused
 from parallel.sampler import load
 from parallel.sampler.encode import encode_tokens, tokenize
 

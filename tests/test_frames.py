@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from parallel import frames
-from parallel.errors import JobRefused
+from parallel.job.errors import JobRefused
+from parallel.wire import blocks as frames
 
 
 def test_another_process_writes_what_this_one_reads():
     with frames.Block((3, 4, 2), "float32") as block:
         assert torch.equal(block.tensor, torch.zeros(3, 4, 2))
         code = (
-            "import sys; from parallel import frames; from parallel.protocol import BlockHandle\n"
+            "import sys; from parallel.wire import blocks as frames; from parallel.wire.messages import BlockHandle\n"
             "frames.attach(BlockHandle.model_validate_json(sys.argv[1]))[1] = 7"
         )
         subprocess.run([sys.executable, "-c", code, block.handle.model_dump_json()], check=True)

@@ -9,10 +9,10 @@ import signal
 import pytest
 import torch
 
-from parallel.errors import Stopped
+from parallel.job.errors import Stopped
+from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers.activation import Activation
 from parallel.pool import Pool
-from parallel.protocol import Job, Prompt, Scope, Tuning, checked
 from parallel.sampler import fit
 from tests.conftest import BUNDLED
 

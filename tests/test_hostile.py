@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from parallel import protocol, timeline, wire
-from parallel.errors import JobRefused
-from parallel.folder import inspect
+from parallel.families.folder import inspect
+from parallel.job import job as protocol
+from parallel.job import timeline
+from parallel.job.errors import JobRefused
+from parallel.job.job import Prompt
 from parallel.pool import Pool
 from parallel.pool.door import Door
-from parallel.protocol import Hello, Prompt
 from parallel.sampler import load
+from parallel.wire import channel as wire
+from parallel.wire.messages import Hello
 from tests import hostile
 from tests.test_pool import job
 

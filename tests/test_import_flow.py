@@ -8,40 +8,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-VOCABULARY = {"errors", "protocol", "folder", "timeline", "wire", "frames", "snapshot", "snapshot_file"}
+# Room by room, what each may see beside itself. No file lies loose but the plan and the two that Python wants.
 ALLOWED = {
-    "errors": set(),
-    "protocol": {"errors"},
-    "faults": {"errors", "protocol"},
-    "safety": {"errors"},
-    "weight_files": {"errors", "safety"},
-    "folder": {"errors", "protocol", "safety", "weight_files"},
-    "snapshot": {"protocol"},
-    "snapshot_file": {"errors", "folder", "protocol", "safety", "snapshot", "whole"},
-    "whole": {"errors"},
-    "timeline": {"errors", "protocol"},
-    "wire": {"protocol"},
-    "cgroup": set(),
-    "frames": {"cgroup", "errors", "protocol"},
-    "movies": {"errors", "whole"},
-    "inits": {"errors"},
-    "latents_file": {"errors", "safety", "whole"},
-    "limits": {"errors"},
-    "terminal": {"protocol"},
-    "plan": {"folder", "maths", "protocol", "weight_files"},
-    "traffic": {"folder", "maths"},
+    "job": set(),
+    "families": {"job", "maths"},
+    "plan": {"job", "families", "maths"},
+    "wire": {"job"},
+    "pool": {"job", "families", "plan", "wire"},
+    "cli": {"job", "families", "plan", "pool", "wire"},
     "maths": set(),
-    "comm": {"maths", "errors"},
-    "layers": {"maths", "comm"},
-    "models": {"maths", "comm", "layers", "errors", "folder", "weight_files"},
-    "sampler": {"maths", "comm", "layers", "models", "errors", "plan", "protocol", "folder", "snapshot", "frames"},
-    "rank": {"comm", "sampler"} | VOCABULARY,
-    "worker": {"rank", "faults"} | VOCABULARY,
-    "pool": {"cgroup"} | VOCABULARY,
-    "arguments": {"errors", "protocol", "timeline"},
-    "__main__": {"pool", "arguments", "inits", "latents_file", "limits", "movies", "plan", "terminal", "whole"} | VOCABULARY,
+    "comm": {"job", "maths"},
+    "layers": {"comm", "maths"},
+    "models": {"job", "families", "layers", "comm", "maths"},
+    "sampler": {"job", "families", "plan", "wire", "models", "layers", "comm", "maths"},
+    "rank": {"job", "families", "wire", "sampler", "comm"},
+    "__main__": {"cli"},
     "__init__": set(),
 }
+NODES_SEE = {"job", "families", "plan", "pool", "wire"}
 FILES = sorted((ROOT / "parallel").rglob("*.py"))
 
 
@@ -69,6 +53,9 @@ def test_imports_flow_one_way(file):
         assert top not in ("comfy", "comfy_api", "nodes", "pickle", "ray"), f"{name} has no place in the engine"
         if level == len(place):  # relative to parallel/ itself
             assert top in ALLOWED[place[0]] | {place[0]}, f"{place[0]} may not import {name}"
+            assert not (place[0] == "comm" and top == "job") or name.startswith("job.errors"), (
+                "of a job it knows the errors alone"
+            )
         assert level <= len(place), f"{name} is outside the pack"
 
 
@@ -76,13 +63,13 @@ NODES = sorted((ROOT / "nodes").rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", NODES, ids=lambda file: file.name)
-def test_nodes_see_the_pool_and_the_vocabulary_only(file):
+def test_nodes_see_the_host_side_only(file):
     for level, name in imports(file):
         top = name.split(".")[0]
         assert level > 0 or top not in ("parallel", "nodes", "diffusers", "transformers"), f"{file.name} may not import {name}"
         if level == 2:
             part = name.split(".")[1] if name.startswith("parallel.") else ""
-            assert not part or part in {"pool", "plan"} | VOCABULARY, f"{file.name} may not import {name}"
+            assert not part or part in NODES_SEE, f"{file.name} may not import {name}"
         if level == 0 and top in ("comfy", "folder_paths", "server", "execution"):
             assert file.name == "host.py", f"only host.py asks ComfyUI for things, not {file.name}"
 
@@ -109,7 +96,7 @@ def test_only_the_group_knows_the_backend():
 
 
 def test_the_host_side_imports_neither_diffusers_nor_transformers():
-    code = "import sys, parallel.__main__, parallel.plan; print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
+    code = "import sys, parallel.cli.generate, parallel.plan; print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

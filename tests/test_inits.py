@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from parallel import inits, movies
-from parallel.errors import JobRefused
+from parallel.cli import inits, movies
+from parallel.job.errors import JobRefused
 
 H, W = 16, 32
 

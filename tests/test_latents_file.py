@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from parallel import latents_file
-from parallel.errors import JobRefused
+from parallel.cli import latents_file
+from parallel.job.errors import JobRefused
 
 SHAPE = (4, 5, 6, 8)
 FACTOR = 0.18215

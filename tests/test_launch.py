@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from parallel.comm.group import open_group
-from parallel.errors import PeerLost, RankFailed
+from parallel.job.errors import PeerLost, RankFailed
 from parallel.pool import Pool, launch, ranks
 from parallel.pool.output import Output, last_words
 from tests.conftest import BUNDLED, ROOT
@@ -31,7 +31,7 @@ def channels_open() -> int:
 # Without the pool, whose import takes torch's time.
 COMMAND = (
     "import importlib.util, json, sys; spec = importlib.util.spec_from_file_location('launch', sys.argv[1]); "
-    "launch = importlib.util.module_from_spec(spec); spec.loader.exec_module(launch); print(json.dumps(launch.command('parallel.worker')))"
+    "launch = importlib.util.module_from_spec(spec); spec.loader.exec_module(launch); print(json.dumps(launch.command('parallel.rank.worker')))"
 )
 
 

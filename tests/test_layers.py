@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
-from parallel import traffic
-from parallel.folder import UNetShape
+from parallel.families import traffic
+from parallel.families.folder import UNetShape
 from parallel.maths import clips
 from parallel.maths.scope import Span
 from parallel.plan import count_messages

@@ -4,9 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
-from parallel import inits, movies
-from parallel.errors import JobRefused
-from parallel.movies import _bytes
+from parallel.cli import inits, movies
+from parallel.cli.movies import _bytes
+from parallel.job.errors import JobRefused
 
 
 def ramp(frames=5) -> torch.Tensor:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from parallel import folder
-from parallel.errors import Overflowed
-from parallel.protocol import Job, Prompt, checked
+from parallel.families import folder
+from parallel.job.errors import Overflowed
+from parallel.job.job import Job, Prompt, checked
 from parallel.sampler import load
 from parallel.sampler.denoise import denoise
 from parallel.sampler.generate import Blocks, generate
-from parallel.snapshot import Snapshot, shapes
+from parallel.wire.snapshot import Snapshot, shapes
 from tests.test_sampler import ALONE, run
 
 

@@ -76,7 +76,7 @@ def test_the_archives_files_alone_make_a_pack_whose_model_can_be_read(archive, t
     for file in archive:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
-    code = "import parallel.pool, parallel.__main__; from parallel import folder; print(folder.inspect('assets/moving-shapes').scale)"
+    code = "import parallel.pool, parallel.__main__; from parallel.families import folder; print(folder.inspect('assets/moving-shapes').scale)"
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert said.stdout.strip() == "8", said.stderr
 

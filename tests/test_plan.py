@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from parallel import folder
 from parallel.comm.group import Group
+from parallel.families import folder
+from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers import attention, conv, frames
 from parallel.layers.activation import Activation
 from parallel.maths import clips
 from parallel.plan import keys_notice, plan
-from parallel.protocol import Job, Prompt, Scope, Tuning, checked
 from parallel.sampler import fit, load
 from parallel.sampler.generate import Blocks, generate
 from tests.live import LiveBytes

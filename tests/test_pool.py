@@ -10,11 +10,11 @@ import threading
 import pytest
 import torch
 
-from parallel import wire
-from parallel.errors import JobRefused, RankFailed, Stopped
+from parallel.job.errors import JobRefused, RankFailed, Stopped
+from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.pool import Pool, door, ranks
 from parallel.pool.devices import resolve
-from parallel.protocol import Job, Prompt, Scope, checked
+from parallel.wire import channel as wire
 from tests import builders
 from tests.conftest import BUNDLED
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from parallel.protocol import Step
+from parallel.wire.messages import Step
 from tests.comfyui import Server
 from tests.conftest import BUNDLED, ROOT
 from tests.test_comfyui import short

@@ -3,8 +3,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from parallel.errors import JobRefused
-from parallel.protocol import BlockHandle, Job, Prompt, Scope, Work, checked, from_bytes, to_bytes
+from parallel.job.errors import JobRefused
+from parallel.job.job import Job, Prompt, Scope, checked
+from parallel.wire.messages import BlockHandle, Work, from_bytes, to_bytes
 
 GOOD = {"model": "m", "prompts": (Prompt(frame=0, text="a"),), "frames": 10, "height": 64, "width": 64}
 

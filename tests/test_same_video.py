@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import TextToVideoSDPipeline
 
+from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.maths.noise import draw_frames
-from parallel.protocol import Job, Prompt, Scope, checked
 from tests.conftest import BUNDLED
 
 STEPS = 12

@@ -10,12 +10,12 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from parallel import folder
 from parallel.comm.group import Group
+from parallel.families import folder
+from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.layers.attention import Biases
 from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
-from parallel.protocol import Job, Prompt, Scope, checked
 from parallel.sampler import load
 from parallel.sampler.generate import Blocks, generate
 from tests import builders

@@ -6,12 +6,12 @@ import shutil
 import pytest
 import torch
 
-from parallel import folder
-from parallel.errors import Stopped
-from parallel.protocol import Job, Prompt, Tuning, checked
+from parallel.families import folder
+from parallel.job.errors import Stopped
+from parallel.job.job import Job, Prompt, Tuning, checked
 from parallel.sampler import interrupt, load
 from parallel.sampler.generate import Blocks, generate
-from parallel.snapshot import Snapshot, shapes
+from parallel.wire.snapshot import Snapshot, shapes
 from tests.test_sampler import ALONE
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import any_video, coherence, shape_metrics, study
-from parallel import movies
+from parallel.cli import movies
 from scripts import quality_page
 from scripts.shapes import PERIOD, Scene, render
 

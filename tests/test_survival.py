@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from parallel import wire
-from parallel.errors import Overflowed, RankFailed, RankLost, Stopped
+from parallel.job.errors import Overflowed, RankFailed, RankLost, Stopped
 from parallel.pool import Pool, listen, ranks
 from parallel.pool.watch import Patience, Watch
-from parallel.protocol import Done, Failed, RankReport, Ready, Step, Stop
+from parallel.wire import channel as wire
+from parallel.wire.messages import Done, Failed, RankReport, Ready, Step, Stop
 from tests.conftest import ends
 from tests.test_pool import job
 

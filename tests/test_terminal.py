@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel import terminal
-from parallel.protocol import Step
+from parallel.cli import terminal
+from parallel.wire.messages import Step
 from tests.test_cli_signals import open_terminal
 
 ROOT = Path(__file__).resolve().parents[1]

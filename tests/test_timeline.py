@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel import arguments, timeline
-from parallel.errors import JobRefused
+from parallel.cli import arguments
+from parallel.job import timeline
+from parallel.job.errors import JobRefused
 
 FORMS = "`FRAME: text`, `SECONDSs: text` or `MIN:SEC text`"
 

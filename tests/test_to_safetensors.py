@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, UNet3DConditionModel
 from safetensors.torch import load_file
 
-from parallel import folder, weight_files
-from parallel.errors import JobRefused
+from parallel.families import folder, weight_files
+from parallel.job.errors import JobRefused
 from parallel.sampler import load
 from scripts import to_safetensors
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from parallel import traffic
-from parallel.folder import UNetShape
+from parallel.families import traffic
+from parallel.families.folder import UNetShape
 from parallel.maths import clips
 from parallel.maths.scope import Span, keys, window
 from parallel.plan import count_messages

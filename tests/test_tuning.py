@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from parallel.comm.group import Group
-from parallel.comm.turns import Turns
-from parallel.errors import Stopped
+from parallel.job.errors import Stopped
+from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases
 from parallel.layers.exchange import Call
 from parallel.layers.patch import patched
+from parallel.layers.turns import Turns
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.plan import plan
-from parallel.protocol import Job, Prompt, Scope, Tuning, checked
 from parallel.sampler.denoise import kept_steps, set_call
 from tests import builders
 from tests.conftest import BUNDLED

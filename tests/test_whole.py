@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel import whole
-from parallel.errors import JobRefused
+from parallel.job.errors import JobRefused
+from parallel.pool import whole
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def test_what_somebody_has_beside_it_stays(tmp_path, name):
 
 
 def test_what_a_killed_run_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    killed = "import os, sys, pathlib, parallel.whole as w\nwith w.whole(pathlib.Path(sys.argv[1])) as part:\n  part.mkdir(); os._exit(9)"
+    killed = "import os, sys, pathlib, parallel.pool.whole as w\nwith w.whole(pathlib.Path(sys.argv[1])) as part:\n  part.mkdir(); os._exit(9)"
     done = subprocess.run([sys.executable, "-c", killed, tmp_path / "clips"], cwd=ROOT)
     assert done.returncode == 9
     left = list(tmp_path.iterdir())

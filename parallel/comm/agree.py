@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 
-from ..errors import OutOfStep
+from ..job.errors import OutOfStep
 from .group import Group
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ..errors import PeerLost
+from ..job.errors import PeerLost
 
 TIMEOUT = timedelta(minutes=40)  # longer than the pool is patient: it, and not a backend, decides who is stuck
 OWN_FAULTS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # the latter from 2.8 on

@@ -11,7 +11,7 @@ import torch
 
 from ..comm.fetch import Lane, Pending, fetch
 from ..comm.group import Group
-from ..comm.turns import Turns
+from .turns import Turns
 
 TIME = 1  # of x_BFCP and of x_BFPC
 

@@ -12,8 +12,8 @@ from packaging.version import Version
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from .. import weight_files
-from ..errors import JobRefused
+from ..families import weight_files
+from ..job.errors import JobRefused
 
 SLACK = 1.25  # a configuration may make this many times the numbers that its files hold: libraries fill in constants
 # transformers 4.56 renamed a keyword, and took the old one for a while; 5 dropped a prefix from the names of CLIPTextModel's

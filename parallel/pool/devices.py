@@ -5,8 +5,8 @@ import re
 
 import torch
 
-from .. import cgroup
-from ..errors import JobRefused
+from ..job.errors import JobRefused
+from ..wire import cgroup
 
 
 def resolve(names: str, *, frames: int | None = None) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 
 from pydantic import ValidationError
 
-from .. import wire
-from ..protocol import Hello
+from ..wire import channel as wire
+from ..wire.messages import Hello
 
 GREETING_SECONDS = 10
 MAX_GREETINGS = 64  # at once; when more come, the one that takes longest is dropped: a rank's takes milliseconds

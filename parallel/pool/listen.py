@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from .. import wire
-from ..errors import Overflowed, RankFailed, RankLost, Stopped
-from ..protocol import Done, Failed, Message, Notice, Ready, Step, Stop
+from ..job.errors import Overflowed, RankFailed, RankLost, Stopped
+from ..wire import channel as wire
+from ..wire.messages import Done, Failed, Message, Notice, Ready, Step, Stop
 from .ranks import Ranks
 from .watch import Patience, Watch
 

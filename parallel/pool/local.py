@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .. import folder
-from ..errors import JobRefused, Overflowed, RankFailed, RankLost, Stopped
-from ..protocol import Done, Job, Phase, RankReport, Ready, Step, Work
-from ..snapshot_file import Keeper, Stored
+from ..families import folder
+from ..job.errors import JobRefused, Overflowed, RankFailed, RankLost, Stopped
+from ..job.job import Job
+from ..wire.messages import Done, Phase, RankReport, Ready, Step, Work
 from .devices import usable_cores
 from .listen import listen, send
 from .ranks import START_SECONDS, Ranks
 from .reserve import Reserved, reserve
+from .snapshot_file import Keeper, Stored
 from .watch import Patience
 
 log = logging.getLogger(__name__)

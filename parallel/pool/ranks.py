@@ -16,15 +16,15 @@ from pathlib import Path
 
 from torch.distributed import TCPStore
 
-from .. import wire
-from ..errors import RankFailed, RankLost, Stopped
-from ..protocol import Start
+from ..job.errors import RankFailed, RankLost, Stopped
+from ..wire import channel as wire
+from ..wire.messages import Start
 from . import launch
 from .door import Door
 from .output import Output, last_words
 
 log = logging.getLogger(__name__)
-WORKER = "parallel.worker"
+WORKER = "parallel.rank.worker"
 END_SECONDS = 10
 START_SECONDS = 300  # importing torch and diffusers from a cold disk can take minutes
 WINDOWS_FAULT = 0x80000000  # exit codes from here on are the system's, such as an access violation

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..folder import ModelFolder
-from ..frames import Block, check_room
-from ..protocol import Job, Work
-from ..snapshot import Snapshot, shapes
+from ..families.folder import ModelFolder
+from ..job.job import Job
+from ..wire.blocks import Block, check_room
+from ..wire.messages import Work
+from ..wire.snapshot import Snapshot, shapes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..protocol import Phase, Step
+from ..wire.messages import Phase, Step
 
 
 @dataclass(frozen=True)

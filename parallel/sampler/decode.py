@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from ..protocol import DECODED_AT_ONCE
+from ..job.job import DECODED_AT_ONCE
 from .finite import is_finite, overflowed
 from .load import Model
 

@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from diffusers import SchedulerMixin, UNet3DConditionModel
 
+from ..job.job import Job, Scope, Tuning
 from ..layers.attention import Biases
 from ..layers.exchange import Call
 from ..layers.heard import Heard
 from ..maths import noise, scope
-from ..protocol import Job, Scope, Tuning
 from .schedule import is_stochastic, skipped_steps
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import Stopped
+from ..job.errors import Stopped
+from ..job.job import Job
 from ..layers.heard import NEGATIVE, POSITIVE, Heard
 from ..maths import emphasis, prompts
-from ..protocol import Job
 from .load import Model
 
 TEXTS_AT_ONCE = 64  # a longer timeline is encoded in parts, so that memory does not grow with it

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..errors import Overflowed
+from ..job.errors import Overflowed
 
 REMEDIES = {
     torch.float16: "the numbers overflowed in float16 {}: use dtype bfloat16 or float32",

@@ -10,10 +10,10 @@ import torch
 
 from ..comm.agree import agree
 from ..comm.group import Group
-from ..frames import free_bytes as free_host_bytes
+from ..job.job import Job
 from ..maths.slices import Slices, fitting
 from ..plan import estimate_denoise, estimate_parked, image_bytes
-from ..protocol import Job
+from ..wire.blocks import free_bytes as free_host_bytes
 from .load import Model
 
 HEADROOM = 0.9  # of what is free: allocators round up

@@ -14,13 +14,14 @@ from diffusers import SchedulerMixin
 
 from ..comm.agree import agree
 from ..comm.group import Group
-from ..errors import Stopped
+from ..job.errors import Stopped
+from ..job.job import Job, NoiseKind
 from ..layers.heard import Heard
 from ..layers.view import View
 from ..maths import noise
 from ..plan import span_of
-from ..protocol import Job, NoiseKind, Phase
-from ..snapshot import Snapshot
+from ..wire.messages import Phase
+from ..wire.snapshot import Snapshot
 from .decode import decode
 from .denoise import as_batch
 from .encode import encode_frames, encode_prompts

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ..errors import Stopped
+from ..job.errors import Stopped
 
 ASK_SECONDS = 0.1  # asking takes longer than a small layer
 

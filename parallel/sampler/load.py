@@ -12,9 +12,9 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizerFast, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ..folder import ModelFolder
+from ..families.folder import ModelFolder
+from ..job.job import Offload
 from ..models import unet3d, weights
-from ..protocol import Offload
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ import torch
 from diffusers import SchedulerMixin
 
 from ..comm.group import Group
-from ..comm.turns import Turns
+from ..job.job import Job, Tuning
 from ..layers.attention import Biases
 from ..layers.compiled import Compiler
 from ..layers.heard import Heard
 from ..layers.patch import patched
+from ..layers.turns import Turns
 from ..layers.view import View
 from ..models import unet3d
-from ..protocol import Job, Tuning
 from .denoise import denoise
 from .fit import fit
 from .load import Model

@@ -6,8 +6,8 @@ import diffusers
 import torch
 from diffusers import SchedulerMixin
 
-from ..folder import SCHEDULERS, ModelFolder
-from ..protocol import Job
+from ..families.folder import SCHEDULERS, ModelFolder
+from ..job.job import Job
 
 
 def build(folder: ModelFolder, name: str) -> SchedulerMixin:

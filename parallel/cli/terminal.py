@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from tqdm import tqdm
 
-from .protocol import Step
+from ..wire.messages import Step
 
 
 def open_streams() -> None:

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from pydantic import Field
 
+from ..job.errors import JobRefused
+from ..job.job import Frozen, Job, checked
 from . import weight_files
-from .errors import JobRefused
-from .protocol import Frozen, Job, checked
 from .safety import check_links, check_pulled, read_config
 
 FAMILIES = ("UNet3DConditionModel",)

@@ -3,8 +3,8 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from ..maths import clips, scope
 from .folder import UNetShape
-from .maths import clips, scope
 
 MOMENTS = 3 * 4  # bytes a group: count, mean, squares, in float32
 INNER_HEADS = 8  # of diffusers' first temporal transformer, whatever the rest has

@@ -6,14 +6,14 @@ from typing import NoReturn
 
 from pydantic import Field
 
-from . import timeline
-from .errors import JobRefused
-from .protocol import Frozen, Job, Noise, Prompt, Scope, Tuning, checked
+from ..job import timeline
+from ..job.errors import JobRefused
+from ..job.job import Frozen, Job, Noise, Prompt, Scope, Tuning, checked
 
 ABOUT = "The engine without ComfyUI: make one long video on several ranks."
 WEIGHTS = "(word:1.2) and ((word)) weigh as in ComfyUI; {a|b} is plain text, which only ComfyUI's editor chooses from"
 TIMELINE = 'a line each, `FRAME: prompt`, `SECONDSs: prompt` or `MIN:SEC prompt`; or FizzNodes\' `"FRAME": "prompt", ...`'
-BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "moving-shapes"
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "moving-shapes"
 
 
 class Run(Frozen):

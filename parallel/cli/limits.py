@@ -1,6 +1,6 @@
 """What the system lets a process open: too few files are refused before a run, which would end in odd ways without them."""
 
-from .errors import JobRefused
+from ..job.errors import JobRefused
 
 try:
     import resource

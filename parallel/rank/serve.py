@@ -6,13 +6,15 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from . import folder, frames, wire
-from .comm.group import Group, open_group
-from .errors import Stopped
-from .protocol import Done, Notice, Phase, RankReport, Ready, Start, Step, Stop, Work
-from .sampler.generate import Blocks, generate
-from .sampler.load import Model, load
-from .snapshot import Snapshot
+from ..comm.group import Group, open_group
+from ..families import folder
+from ..job.errors import Stopped
+from ..sampler.generate import Blocks, generate
+from ..sampler.load import Model, load
+from ..wire import blocks as frames
+from ..wire import channel as wire
+from ..wire.messages import Done, Notice, Phase, RankReport, Ready, Start, Step, Stop, Work
+from ..wire.snapshot import Snapshot
 
 
 def meet(start: Start) -> Group:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from .errors import JobRefused
+from ..job.errors import JobRefused
 
 try:
     import fcntl

@@ -4,7 +4,8 @@ import socket
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 
-from .protocol import Frozen, Message, from_bytes, to_bytes
+from ..job.job import Frozen
+from .messages import Message, from_bytes, to_bytes
 
 HOST = "127.0.0.1"
 MAX_MESSAGE = 64 * 2**20  # bytes; a longer one ends the connection

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from .errors import JobRefused
+from ..job.errors import JobRefused
 
 MAX_CONFIG = 1 << 20  # bytes; real ones have some thousands
 MAX_HEADER = 100 << 20  # bytes of a .safetensors header, as the library itself allows

@@ -5,8 +5,8 @@ By class names and texts, without torch: its import may be what failed.
 
 import re
 
-from .errors import JobRefused, OutOfStep, Overflowed, PeerLost
-from .protocol import Fault
+from ..job.errors import JobRefused, OutOfStep, Overflowed, PeerLost
+from ..wire.messages import Fault
 
 LESS_MEMORY = (
     "use fewer or smaller frames, more ranks, or less memory (Speed and Memory: branches apart, park_skips always, fewer "

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
+from ..job.errors import JobRefused
 from . import cgroup
-from .errors import JobRefused
-from .protocol import BlockHandle, BlockType
+from .messages import BlockHandle, BlockType
 
 DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int64": torch.int64}
 LEFTOVER = re.compile(r"video-infinity-(?P<pid>\d{1,9})-\w+\.block")

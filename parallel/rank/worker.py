@@ -7,9 +7,9 @@ import signal
 import threading
 import traceback
 
-from . import wire
+from ..wire import channel as wire
+from ..wire.messages import Failed, Hello, Start
 from .faults import explain
-from .protocol import Failed, Hello, Start
 
 
 def read_start() -> Start:
@@ -38,7 +38,7 @@ def main() -> None:
     wire.send(channel, Hello(rank=start.rank))
     rank = None
     try:
-        from .rank import Rank, meet  # late, so that a missing or broken package is reported as what it is
+        from .serve import Rank, meet  # late, so that a missing or broken package is reported as what it is
 
         rank = Rank(channel, meet(start))
         rank.serve()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .protocol import MARK_ROWS, SLOTS
+from .messages import MARK_ROWS, SLOTS
 
 DECODED = SLOTS  # the row of marks that says which frames are decoded
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from .errors import JobRefused
+from ..job.errors import JobRefused
 from .safety import read_config, weight_count
 
 # How diffusers (`diffusion_pytorch_model`) and transformers (`model`) name the weights of a part, whole or as an index of

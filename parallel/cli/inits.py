@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, ImageSequence, UnidentifiedImageError
 
-from .errors import JobRefused
+from ..job.errors import JobRefused
 
 log = logging.getLogger(__name__)
 # Of files in a folder. What a file holds is told by its bytes: Pillow reads these formats, FFmpeg all others.

@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .errors import JobRefused
-from .safety import MAX_OWN_HEADER, claimed_header
-from .whole import whole
+from ..families.safety import MAX_OWN_HEADER, claimed_header
+from ..job.errors import JobRefused
+from ..pool.whole import whole
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".latent")

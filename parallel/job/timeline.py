@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .errors import JobRefused
-from .protocol import MAX_FPS, MAX_FRAMES, MAX_TEXT, Prompt, checked
+from .job import MAX_FPS, MAX_FRAMES, MAX_TEXT, Prompt, checked
 
 MAX_BYTES = 1 << 24  # of a file
 BYTE_ORDER_MARK = "\ufeff"

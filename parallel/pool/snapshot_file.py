@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from . import folder
-from .errors import JobRefused
-from .protocol import Job
-from .safety import MAX_OWN_HEADER, claimed_header
-from .snapshot import Snapshot
+from ..families import folder
+from ..families.safety import MAX_OWN_HEADER, claimed_header
+from ..job.errors import JobRefused
+from ..job.job import Job
+from ..wire.snapshot import Snapshot
 from .whole import whole
 
 log = logging.getLogger(__name__)

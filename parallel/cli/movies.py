@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
-from .errors import JobRefused
-from .whole import rehearsal, whole
+from ..job.errors import JobRefused
+from ..pool.whole import rehearsal, whole
 
 CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 # By libraries, of what they can't write; torch's own words for no memory are a RuntimeError.

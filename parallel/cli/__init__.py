@@ -1,0 +1,1 @@
+"""`python -m parallel`: the engine without ComfyUI."""

@@ -1,0 +1,1 @@
+"""What is asked for: the job, the prompt timeline, the error tree."""
