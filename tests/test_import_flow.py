@@ -13,7 +13,7 @@ ALLOWED = {
     "job": set(),
     "families": {"job", "maths"},
     "plan": {"job", "families", "maths"},
-    "wire": {"job"},
+    "wire": {"job", "families"},  # the inspected model is a part of the work
     "pool": {"job", "families", "plan", "wire"},
     "cli": {"job", "families", "plan", "pool", "wire"},
     "maths": set(),

@@ -38,7 +38,7 @@ def test_in_a_loop_the_ends_are_neighbours(tiny):
 def test_what_a_frame_hears(tiny):
     told = (Prompt(frame=0, text="a cat"), Prompt(frame=6, text="a dog"))
     outline = plan(job(tiny, prompts=told, fade=1), 2)
-    assert [outline.hears(frame) for frame in (5, 6, 7)] == [(0, 0, 1.0), (0, 1, 0.5), (0, 1, 1.0)]
+    assert [outline.prompts_at(frame) for frame in (5, 6, 7)] == [(0, 0, 1.0), (0, 1, 0.5), (0, 1, 1.0)]
 
 
 def test_the_messages_are_those_that_are_sent(tiny, pools):

@@ -128,7 +128,7 @@ def check_resume(args: argparse.Namespace) -> None:
 def build_job(args: argparse.Namespace) -> Job:
     """Return the Job that the arguments ask for; raise JobRefused."""
     said = [text for text in (args.prompt, args.timeline) if text is not None]
-    if len(said) != 1 and (said or args.steps != 0):  # without steps nobody hears a prompt
+    if len(said) != 1 and (said or args.steps != 0):  # without steps no prompt is used
         raise JobRefused("wanted either --prompt TEXT or --timeline FILE")
     if args.frames < 1:
         raise JobRefused(f"frames: wanted at least 1, got {args.frames}")

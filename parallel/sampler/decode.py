@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from ..job.job import DECODED_AT_ONCE
 from .finite import is_finite, overflowed
 from .load import Model
 
@@ -14,8 +13,9 @@ def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor, pl
 
     Raises Overflowed, and writes nothing, where the VAE's numbers are not finite.
     """
-    for start in range(0, len(places), DECODED_AT_ONCE):
-        some = places[start : start + DECODED_AT_ONCE]
+    at_once = model.folder.decoded_at_once
+    for start in range(0, len(places), at_once):
+        some = places[start : start + at_once]
         part = latents_BCFHW[0, :, list(some)].movedim(1, 0) / model.folder.scaling_factor
         with torch.inference_mode():
             images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample

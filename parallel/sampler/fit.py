@@ -12,7 +12,7 @@ from ..comm.agree import agree
 from ..comm.group import Group
 from ..job.job import Job
 from ..maths.slices import Slices, fitting
-from ..plan import estimate_denoise, estimate_parked, image_bytes
+from ..plan import image_bytes
 from ..wire.blocks import free_bytes as free_host_bytes
 from .load import Model
 
@@ -36,12 +36,11 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
     """
     tuning, free = job.tuning, free_bytes(group.device)
     budget = fitting(free)
-    shape, scale = model.folder.unet_shape, model.folder.scale
 
     def too_big(*, apart: bool, park: bool) -> bool:
         if free is None:
             return False
-        return estimate_denoise(shape, scale, job, frames, apart=apart, park=park) + budget > HEADROOM * free
+        return model.folder.denoise_bytes(job, frames, apart=apart, park=park) + budget > HEADROOM * free
 
     apart = job.guidance_scale > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
@@ -50,7 +49,7 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
     if tuning.park_skips == "auto":
         (park,) = agree(too_big(apart=apart, park=False), group=group, at=AT)
     if park:
-        parked = group.size * estimate_parked(shape, scale, job, frames, apart=apart)
+        parked = group.size * model.folder.parked_bytes(job, frames, apart=apart)
         room = max(0, free_host_bytes() - image_bytes(job))  # its block is reserved, but not yet filled
         (tight,) = agree(parked > HEADROOM * room, group=group, at=AT)
         if tight:
