@@ -21,7 +21,7 @@ ALLOWED = {
     "layers": {"comm", "maths"},
     "models": {"job", "families", "layers", "comm", "maths"},
     "sampler": {"job", "families", "plan", "wire", "models", "layers", "comm", "maths"},
-    "rank": {"job", "families", "wire", "sampler", "comm"},
+    "rank": {"job", "wire", "sampler", "comm"},
     "__main__": {"cli"},
     "__init__": set(),
 }
