@@ -12,12 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from harness.places import ROOT
 from parallel.cli import arguments, inits, latents_file, movies
 from parallel.cli import generate as cli
 from parallel.maths import noise
 from scripts import contact_sheet
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def command(model, *more) -> list[str]:

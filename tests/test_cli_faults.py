@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.jobs import job
+from harness.places import ROOT
 from parallel.cli import generate as cli
 from parallel.cli import inits, latents_file, limits, movies
 from parallel.families import folder
 from parallel.job.job import Scope
-from tests.test_cli import ROOT, command, generate
+from tests.test_cli import command, generate
 from tests.test_overflow import louder
-from tests.test_pool import job
 
 
 def full(*_):

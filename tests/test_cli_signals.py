@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from harness.places import ROOT
+from harness.processes import ends
 from parallel.cli import generate as cli
 from parallel.pool import snapshot_file
-from tests.conftest import ends
-from tests.test_cli import ROOT, command
+from tests.test_cli import command
 
 
 def rank_processes(host: int) -> list[int]:

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness import hostile
+from harness.jobs import job
 from parallel.families.folder import inspect
 from parallel.job import timeline
 from parallel.job.errors import JobRefused
@@ -20,8 +22,6 @@ from parallel.pool.door import Door
 from parallel.sampler import load
 from parallel.wire import channel as wire
 from parallel.wire.messages import Done, Failed, Hello, Step, Work, from_bytes, to_bytes
-from tests import hostile
-from tests.test_pool import job
 
 
 def fates(tries) -> dict[str, str]:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
+from harness import builders
 from parallel.families import traffic
 from parallel.families.folder import UNetShape
 from parallel.maths import clips
 from parallel.maths.scope import Span
 from parallel.plan import count_messages
-from tests import builders
 
 SIZES = [1, 2, 3, 4]
 FRAMES = [4, 7, 13]  # one frame a rank at 4; uneven clips at 7 and 13

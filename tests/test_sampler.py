@@ -10,6 +10,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness import builders
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.job import Job, Prompt, Scope, checked
@@ -18,7 +19,6 @@ from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
 from parallel.sampler import load
 from parallel.sampler.generate import Blocks, generate
-from tests import builders
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, CPU)

@@ -3,15 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from harness.places import ROOT
 from parallel.cli import terminal
 from parallel.wire.messages import Step
 from tests.test_cli_signals import open_terminal
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name, speak", [("stdout", terminal.say), ("stderr", terminal.warn)])
