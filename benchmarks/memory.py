@@ -12,6 +12,7 @@ from diffusers import UNet3DConditionModel
 
 from benchmarks import standard
 from benchmarks.claims import Claim, report
+from harness.live import LiveBytes
 from parallel.comm.group import Group
 from parallel.families.unet_shape import UNetShape, call_numbers
 from parallel.layers.attention import Biases
@@ -20,7 +21,6 @@ from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.maths.slices import Slices
 from parallel.models import unet3d
-from tests.live import LiveBytes
 
 FRAMES = (64, 128)  # the second has so many more, and what those add is what a frame costs
 REAL_FRAMES, REAL_LATENT = (8, 16), (16, 8)

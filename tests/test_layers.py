@@ -7,11 +7,11 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
+from harness import builders
 from parallel.families import traffic
 from parallel.families.unet_shape import UNetShape, count_messages, exchanges
 from parallel.maths import clips
 from parallel.maths.scope import Span
-from tests import builders
 
 SIZES = [1, 2, 3, 4]
 FRAMES = [4, 7, 13]  # one frame a rank at 4; uneven clips at 7 and 13

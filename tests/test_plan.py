@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from harness.live import LiveBytes
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
@@ -14,7 +15,6 @@ from parallel.maths import clips
 from parallel.plan import keys_notice, plan
 from parallel.sampler import fit, load
 from parallel.sampler.generate import Blocks, generate
-from tests.live import LiveBytes
 
 
 def job(model, frames=12, **change) -> Job:

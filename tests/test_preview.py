@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.comfyui import Server
+from harness.places import BUNDLED, ROOT
 from parallel.wire.messages import Step
-from tests.comfyui import Server
-from tests.conftest import BUNDLED, ROOT
 from tests.test_comfyui import short
 
 RED, GRAY = (225, 45, 45), (120, 120, 120)

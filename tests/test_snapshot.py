@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from harness.jobs import job
 from parallel.job.errors import JobRefused, Stopped
 from parallel.pool import Pool, snapshot_file
 from parallel.pool.snapshot_file import Keeper, Stored
 from parallel.wire.snapshot import Snapshot, shapes
-from tests.test_pool import job
 
 FRAMES = 6
 

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness.jobs import job
+from harness.processes import ends
 from parallel.job.errors import Overflowed, RankFailed, RankLost, Stopped
 from parallel.pool import Pool, listen, ranks
 from parallel.pool.watch import Patience, Watch
 from parallel.wire import channel as wire
 from parallel.wire.messages import Done, Failed, RankReport, Ready, Step, Stop
-from tests.conftest import ends
-from tests.test_pool import job
 
 SHORT = Patience(first=20, floor=2, factor=10)
 
@@ -26,7 +26,7 @@ def faulty(monkeypatch, tmp_path):
     """A function that lets the next ranks have one fault."""
 
     def plan(rank: int, point: str, kind: str) -> None:
-        monkeypatch.setattr(ranks, "WORKER", "tests.faulty_worker")
+        monkeypatch.setattr(ranks, "WORKER", "harness.faulty_worker")
         monkeypatch.setenv("VIDEO_INFINITY_FAULT", f"{rank},{point},{kind},{tmp_path / f'{rank}{point}{kind}'}")
 
     return plan

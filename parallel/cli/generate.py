@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import torch
@@ -27,6 +27,8 @@ from . import inits, latents_file, movies
 from .arguments import build_job, build_parser, check_resume, check_run
 from .limits import check_open_files
 from .terminal import Bar, close_streams, open_streams, say, warn
+
+OpenPool = Callable[..., AbstractContextManager[Pool]]  # of Pool's own arguments; ranks that are warm are not ended after it
 
 
 def is_latents(file: str | None) -> bool:
@@ -75,7 +77,7 @@ def check_files(args: argparse.Namespace) -> None:
             raise JobRefused(f"{name} {file} would be written over: give what is made another name")
 
 
-def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[str]:
+def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_pool: OpenPool = Pool) -> list[str]:
     """Run one job, or the rest of one, and write what it made; return what could not be written, and why."""
     check_run(args)
     stored = read_stored(args)
@@ -96,7 +98,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[
     file = args.snapshot or args.resume
     keeper = Keeper(Path(file), job, args.snapshot_seconds) if file else None
     bar = Bar()
-    with Pool(devices, args.threads, restarts=args.restarts) as pool:
+    with open_pool(devices, args.threads, restarts=args.restarts) as pool:
         try:
             video = pool.run(
                 job,
@@ -206,16 +208,16 @@ def main() -> int:
     """Run the command line; return the exit code: 0, 1 for what failed, 2 for wrong input, 130 if stopped."""
     open_streams()
     try:
-        return run(build_parser().parse_args())
+        args = build_parser().parse_args()
+        return run(args, handle_signals().is_set)
     finally:
         close_streams()
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run what the arguments ask for, and say how it ended."""
-    stop = handle_signals()
+def run(args: argparse.Namespace, should_stop: Callable[[], bool], open_pool: OpenPool = Pool) -> int:
+    """Run what the arguments ask for, and say how it ended; return the exit code."""
     try:
-        failed = generate(args, stop.is_set)
+        failed = generate(args, should_stop, open_pool)
         if failed:
             warn(f"error: {'; '.join(failed)}")
         return 1 if failed else 0
