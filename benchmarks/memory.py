@@ -63,7 +63,7 @@ def a_frame(
 
 def formula(latent: tuple[int, int], dtype: torch.dtype, *, park: bool) -> int:
     """Return the bytes a frame that the plan reckons with."""
-    return call_numbers(UNetShape(), latent[0] * latent[1], park=park) * dtype.itemsize
+    return call_numbers(UNetShape(), latent[0] * latent[1], offload_skips=park) * dtype.itemsize
 
 
 def main() -> int:

@@ -104,7 +104,7 @@ def _host_memory(outline: Plan) -> list[str]:
     waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
     if tuning.park_skips != "never":
         when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
-        waits.append(f"{_gb(memory.parked)} of skip tensors{when}")
+        waits.append(f"{_gb(memory.skips)} of skip tensors{when}")
     return [f"in host memory a rank: about {' and '.join(waits)}"] if waits else []
 
 

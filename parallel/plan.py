@@ -31,7 +31,7 @@ class Memory:
     denoise: int  # on top of the weights
     decode: int
     offloaded: int  # in host memory: weights that wait there
-    parked: int  # in host memory: skip tensors, if they wait there
+    skips: int  # in host memory: skip tensors, if they are offloaded
 
     @property
     def peak(self) -> int:
@@ -132,14 +132,13 @@ def estimate_memory(model: ModelFolder, job: Job, clip: range) -> Memory:
     """
     weights = [job.item_bytes * weight_files.count_numbers(part) for part in model.weight_folders]
     offloads = job.offload == "parts"
-    apart, park = job.tuning.branches == "apart", job.tuning.park_skips == "always"
-    may_park = job.tuning.park_skips != "never"
+    apart, skips = job.tuning.branches == "apart", job.tuning.park_skips
     return Memory(
         weights=max(weights) if offloads else sum(weights),
-        denoise=model.denoise_bytes(job, len(clip), apart=apart, park=park) + slices.CPU_BYTES,
+        denoise=model.denoise_bytes(job, len(clip), apart=apart, offload_skips=skips == "always") + slices.CPU_BYTES,
         decode=model.decode_bytes(job, len(frames_of(clip, job, model.geometry))),
         offloaded=sum(weights) if offloads else 0,
-        parked=model.parked_bytes(job, len(clip), apart=apart) if may_park else 0,
+        skips=0 if skips == "never" else model.skip_bytes(job, len(clip), apart=apart),
     )
 
 

@@ -73,7 +73,7 @@ def test_a_frame_attends_to_whole_latents(tiny, packed):
 def test_the_memory_of_a_clip_is_of_its_latents_while_it_is_sampled(tiny, packed):
     plain = folder.inspect(str(tiny))
     few, many = plan(job(tiny, frames=17), 1, packed).memory, plan(job(tiny, frames=5), 1, plain).memory
-    assert few.denoise == many.denoise and few.parked == many.parked and few.weights == many.weights
+    assert few.denoise == many.denoise and few.skips == many.skips and few.weights == many.weights
 
 
 def test_blocks_have_the_latents_and_the_frames_of_the_video(tiny, packed):
@@ -86,13 +86,13 @@ def test_blocks_have_the_latents_and_the_frames_of_the_video(tiny, packed):
 def test_a_snapshot_marks_the_steps_of_latents_and_the_decoding_of_frames():
     planes, marks = shapes((2, 4, 3, 3), 0, 10)
     snapshot = Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))
-    snapshot.write(1, range(0, 2), [torch.ones(1, 2, 2, 3, 3)])
+    snapshot.write_clip(1, range(0, 2), [torch.ones(1, 2, 2, 3, 3)])
     assert snapshot.whole() == 0
-    snapshot.write(1, range(2, 4), [torch.ones(1, 2, 2, 3, 3)])
+    snapshot.write_clip(1, range(2, 4), [torch.ones(1, 2, 2, 3, 3)])
     assert snapshot.whole() == 1 and snapshot.copy()[0] == 1
     snapshot.mark_decoded([5, 9])
     assert snapshot.missing(range(5, 10)) == [6, 7, 8] and snapshot.whole() == 1
-    snapshot.put(2, torch.zeros(1, 2, 4, 3, 3))
+    snapshot.write_video(2, torch.zeros(1, 2, 4, 3, 3))
     assert snapshot.whole() == 2 and snapshot.missing(range(0, 5)) == [0, 1, 2, 3, 4]
 
 

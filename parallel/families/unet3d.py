@@ -128,19 +128,19 @@ class UNet3D(Frozen):
         """Return the exchanges of one UNet call."""
         return count_messages(self.unet_shape)
 
-    def denoise_bytes(self, job: Job, latents: int, *, apart: bool, park: bool) -> int:
+    def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a UNet call on a clip keeps at once, besides those of a slice at work.
 
-        With `apart` guidance's branches take turns; with `park` skip tensors wait in host memory.
+        With `apart` guidance's branches take turns; with `offload_skips` skip tensors wait in host memory.
         """
         pixels = self._latent_pixels(job)
-        numbers = call_numbers(self.unet_shape, pixels, park=park)
+        numbers = call_numbers(self.unet_shape, pixels, offload_skips=offload_skips)
         if job.tuning.reuse_every > 1:  # what the deep layers made is kept, for both branches
             numbers += self.unet_shape.block_out_channels[:2][-1] * pixels * (2 if apart else 1)
         return latents * _branches(job, apart=apart) * job.item_bytes * numbers
 
-    def parked_bytes(self, job: Job, latents: int, *, apart: bool) -> int:
-        """Return the bytes of host memory that the skip tensors of a clip take on a rank while they wait there.
+    def skip_bytes(self, job: Job, latents: int, *, apart: bool) -> int:
+        """Return the bytes of host memory that the skip tensors of a clip take on a rank while they are offloaded.
 
         They wait in pinned blocks, so that a GPU copies without the CPU, and torch rounds each up to a power of two.
         """

@@ -68,13 +68,13 @@ class Moment:
     waiting: int  # skip tensors, for the way up
 
 
-def call_numbers(shape: UNetShape, pixels: int, *, park: bool) -> int:
+def call_numbers(shape: UNetShape, pixels: int, *, offload_skips: bool) -> int:
     """Return how many numbers a frame keeps alive at the fullest moment of a UNet call, of `pixels` latent pixels.
 
-    With `park` skip tensors wait elsewhere.
+    With `offload_skips` skip tensors wait elsewhere.
     """
     moments = [*_moments_down(shape, pixels), *_moments_up(shape, pixels)]
-    return max(moment.at_work + (0 if park else moment.waiting) for moment in moments)
+    return max(moment.at_work + (0 if offload_skips else moment.waiting) for moment in moments)
 
 
 def _moments_down(shape: UNetShape, pixels: int) -> Iterator[Moment]:

@@ -132,7 +132,7 @@ class Pool:
         with ExitStack() as stack:
             reserved = stack.enter_context(reserve(job, model, init=init, init_is_latents=init_is_latents))
             if stored is not None:
-                reserved.snapshot.put(stored.step, stored.planes)
+                reserved.snapshot.write_video(stored.step, stored.planes)
             if keeper is not None:
                 stack.callback(keeper.write, reserved.snapshot)  # what a stop or a fault leaves undone can go on later
 
@@ -142,7 +142,7 @@ class Pool:
                 phases.add(step.phase)
                 on_step(step, reserved.latents.tensor)
                 if keeper is not None:
-                    keeper.look(reserved.snapshot)
+                    keeper.write_if_due(reserved.snapshot)
 
             try:
                 return self._survive(reserved, Caller(show, on_notice, should_stop))

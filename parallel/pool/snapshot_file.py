@@ -98,16 +98,16 @@ class Keeper:
         self.written = 0  # steps
         self.since = time.monotonic()
 
-    def look(self, kept: Snapshot) -> None:
-        """Write if it is time to. A disk that is full costs the snapshot, never the video."""
+    def write_if_due(self, snapshot: Snapshot) -> None:
+        """Write the file if it is time to. A disk that is full costs the snapshot, never the video."""
         if time.monotonic() - self.since >= self.seconds:
-            self.write(kept)
+            self.write(snapshot)
 
-    def write(self, kept: Snapshot) -> None:
-        """Write the last whole step, unless it is written already."""
-        if kept.whole() > self.written:
+    def write(self, snapshot: Snapshot) -> None:
+        """Write the last whole step to the file, unless it is there already."""
+        if snapshot.whole() > self.written:
             try:
-                step, planes = kept.copy()
+                step, planes = snapshot.copy()
                 save(self.path, Stored(self.job, step, planes))
                 self.written = step
             except (OSError, RuntimeError, MemoryError) as error:  # torch's own words for no memory are a RuntimeError

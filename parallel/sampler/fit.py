@@ -40,7 +40,7 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
     def too_big(*, apart: bool, park: bool) -> bool:
         if free is None:
             return False
-        return model.folder.denoise_bytes(job, frames, apart=apart, park=park) + budget > HEADROOM * free
+        return model.folder.denoise_bytes(job, frames, apart=apart, offload_skips=park) + budget > HEADROOM * free
 
     apart = job.guidance_scale > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
@@ -49,7 +49,7 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
     if tuning.park_skips == "auto":
         (park,) = agree(too_big(apart=apart, park=False), group=group, at=AT)
     if park:
-        parked = group.size * model.folder.parked_bytes(job, frames, apart=apart)
+        parked = group.size * model.folder.skip_bytes(job, frames, apart=apart)
         room = max(0, free_host_bytes() - image_bytes(job))  # its block is reserved, but not yet filled
         (tight,) = agree(parked > HEADROOM * room, group=group, at=AT)
         if tight:

@@ -153,13 +153,13 @@ def keep(blocks: Blocks, step: int, clip: range, latents: torch.Tensor, schedule
     """Leave the clip, as it is after a step, in the snapshot."""
     if blocks.snapshot is not None:
         history = [None if part is None else part.movedim(0, 1)[None] for part in tensors(scheduler)]
-        blocks.snapshot.write(step, clip, [latents, *history])
+        blocks.snapshot.write_clip(step, clip, [latents, *history])
 
 
 def take_up(blocks: Blocks, scheduler: SchedulerMixin, schedule: torch.Tensor, view: View) -> torch.Tensor:
     """Return the clip's latents, (1, C, F, H, W), as the snapshot has them, with the scheduler as it was then."""
     assert blocks.snapshot is not None
-    latents, *history = (part.to(view.group.device) for part in blocks.snapshot.read(blocks.resume, view.clip))
+    latents, *history = (part.to(view.group.device) for part in blocks.snapshot.read_clip(blocks.resume, view.clip))
     replay(scheduler, schedule, blocks.resume, [as_batch(part) for part in history])
     return latents
 

@@ -29,10 +29,10 @@ class Snapshot:
         """The step that each slot's latents are from, (SLOTS, T)."""
         return self.marks[:SLOTS, : self.planes.shape[3]]
 
-    def write(self, step: int, clip: range, parts_BCFHW: list[torch.Tensor | None]) -> None:
-        """Keep a clip as it is after `step` (from 1 on): its latents, then the scheduler's history.
+    def write_clip(self, step: int, clip: range, parts_BCFHW: list[torch.Tensor | None]) -> None:
+        """Write a clip as it is after `step` (from 1 on): its latents, then the scheduler's history.
 
-        Every rank must have kept the step before: a slot is written over by the step after next.
+        Every rank must have written the step before: a slot is written over by the step after next.
         """
         slot, own = step % SLOTS, slice(clip.start, clip.stop)
         self._steps[slot, own] = 0
@@ -41,12 +41,12 @@ class Snapshot:
                 plane[:, own] = part[0].cpu()
         self._steps[slot, own] = step
 
-    def read(self, step: int, clip: range) -> list[torch.Tensor]:
-        """Return what `write` kept of a clip, (1, C, F, h, w) each, of a step that is whole."""
+    def read_clip(self, step: int, clip: range) -> list[torch.Tensor]:
+        """Return what `write_clip` wrote of a clip, (1, C, F, h, w) each, of a step that is whole."""
         return [plane[:, clip.start : clip.stop][None].clone() for plane in self.planes[step % SLOTS]]
 
-    def put(self, step: int, planes: torch.Tensor) -> None:
-        """Take in a whole step, (S, C, T, h, w), before any rank works."""
+    def write_video(self, step: int, planes: torch.Tensor) -> None:
+        """Write a step of the whole video, (S, C, T, h, w), before any rank works."""
         self.planes[step % SLOTS] = planes
         self._steps[step % SLOTS] = step
 
