@@ -34,7 +34,7 @@ def _inspect(model: str, parts: str | None) -> ModelFolder:
     places = {family.net: net, **find(family.other_parts, root, parts)}
     for place in places.values():
         check_links(root if place.is_relative_to(root) else Path(str(parts)), place)
-    for name in family.weighty_parts:
+    for name in family.parts_with_weights:
         weight_files.check(places[name])
     return family.read(places)
 

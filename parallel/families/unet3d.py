@@ -55,7 +55,7 @@ class UNet3D(Frozen):
 
     net: ClassVar[str] = "unet"
     other_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer", "scheduler")
-    weighty_parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
+    parts_with_weights: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
     # The job's names, which are ComfyUI's, for diffusers' classes. They act on each element alone, so that a slice of the video
     # is stepped as the whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
     schedulers: ClassVar[dict[str, str]] = {

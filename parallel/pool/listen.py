@@ -1,7 +1,7 @@
 """Listen to all ranks at once: hand their steps on, pass a wish to stop down, and name the one that failed first."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
@@ -48,9 +48,8 @@ def listen(
         if stop_by is None and should_stop():
             if kind is Ready:
                 raise Stopped("stopped while the ranks started")
+            _pass_on_stop(ranks, awaited, number)
             stop_by = time.monotonic() + STOP_SECONDS
-            for rank in awaited:
-                send(ranks, rank, Stop(number=number))
         for rank in _with_a_message(awaited, POLL_SECONDS):
             message = _receive(ranks, rank)
             if getattr(message, "number", number) != number:
@@ -67,6 +66,11 @@ def listen(
         _check_alive(ranks, awaited, watch)
         if stop_by is not None and time.monotonic() > stop_by and any(map(watch.prepares, awaited)):
             raise Stopped("stopped while the ranks loaded: they were ended, and start again with the next job")
+
+
+def _pass_on_stop(ranks: Ranks, awaited: Iterable[int], number: int) -> None:
+    for rank in awaited:
+        send(ranks, rank, Stop(number=number))
 
 
 def _show(step: Step, on_step: Callable[[Step], None], watch: Watch) -> None:
