@@ -17,7 +17,7 @@ from benchmarks.claims import Claim, report
 from parallel.comm.group import Group
 from parallel.job.job import DECODED_AT_ONCE
 from parallel.maths import clips
-from parallel.sampler.decode import write
+from parallel.sampler.decode import write_frames
 from parallel.wire.blocks import Block, attach
 from parallel.wire.messages import BlockHandle
 
@@ -34,7 +34,7 @@ def hand_over(group: Group, handle: BlockHandle) -> tuple[float, float]:
     began = time.monotonic()
     for start in range(0, len(clip), DECODED_AT_ONCE):
         places = range(start, min(start + len(images), len(clip)))
-        write(images[: len(places)], out_FHWC, places)
+        write_frames(images[: len(places)], out_FHWC, places)
     return began, time.monotonic()
 
 
