@@ -153,7 +153,7 @@ class Pool:
 
     def _survive(self, reserved: Reserved, caller: Caller) -> Video:
         """Work until the job is done, on the devices that are left."""
-        devices, start_seconds, reason = self.devices, 0.0, ""
+        devices, start_seconds, last_crash = self.devices, 0.0, ""
         for restart in range(self.restarts + 1):
             began, met = time.perf_counter(), False
             try:
@@ -169,10 +169,10 @@ class Pool:
                 log.error("%s\n%s", lost, lost.traceback)
                 if caller.should_stop():
                     raise Stopped("stopped while a rank was lost: all ranks were ended") from lost
-                again = not met and lost.reason and lost.reason == reason  # as it started, and so whatever the job and device
-                if restart == self.restarts or again:
+                crash = "" if met else lost.reason  # of a rank as it started, and so whatever the job and device
+                if restart == self.restarts or (crash and crash == last_crash):
                     raise RankFailed(_hopeless(lost, restart), rank=lost.rank, traceback=lost.traceback) from lost
-                devices, reason = _left(devices, lost.rank), "" if met else lost.reason
+                devices, last_crash = _left(devices, lost.rank), crash
                 said = f"{lost}; going on from step {reserved.snapshot.whole()} on {','.join(devices)}"
                 log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
                 caller.on_notice(said)
