@@ -17,7 +17,7 @@ from benchmarks.claims import Claim, report
 from parallel.comm.group import Group
 from parallel.families.unet3d import UNet3D
 from parallel.maths import clips
-from parallel.sampler.decode import write
+from parallel.sampler.decode import write_frames
 from parallel.wire.blocks import Block, attach
 from parallel.wire.messages import BlockHandle
 
@@ -35,7 +35,7 @@ def hand_over(group: Group, handle: BlockHandle) -> tuple[float, float]:
     began = time.monotonic()
     for start in range(0, len(clip), AT_ONCE):
         places = range(start, min(start + len(images), len(clip)))
-        write(images[: len(places)], out_FHWC, places)
+        write_frames(images[: len(places)], out_FHWC, places)
     return began, time.monotonic()
 
 

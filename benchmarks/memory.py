@@ -46,7 +46,7 @@ def peak(net: UNet3DConditionModel, frames: int, latent: tuple[int, int], *, par
     video = torch.zeros(1, 4, frames, *latent, dtype=dtype, device=device)
     text = torch.zeros(1, standard.TOKENS, standard.VIDEO_CRAFTER["cross_attention_dim"], dtype=dtype, device=device)
     view = View(Group(0, 1, device), Span(frames, 8, 16), slices)
-    changes = unet3d.frame_changes(net, view, Biases(view), park=park)
+    changes = unet3d.frame_changes(net, view, Biases(view), offload_skips=park)
     with torch.inference_mode(), patched(changes), LiveBytes(device.type, net.parameters()) as live:
         net(video, torch.tensor(500, device=device), encoder_hidden_states=text)
     return live.peak

@@ -73,7 +73,7 @@ class Plan:
     def prompts_at(self, frame: int) -> tuple[int, int, float]:
         """Return (number of the prompt before, number of the prompt now, share of the prompt now) at a frame."""
         starts = tuple(prompt.frame for prompt in self.job.prompts)
-        return prompts.hear(frame, prompts.Timeline(self.job.frames, starts, self.job.fade, self.job.loop))
+        return prompts.at(frame, prompts.Timeline(self.job.frames, starts, self.job.fade, self.job.loop))
 
 
 def plan(job: Job, ranks: int, model: ModelFolder | None = None) -> Plan:

@@ -133,7 +133,7 @@ def test_skips_are_parked_where_the_host_has_room_for_those_of_all_ranks(tiny, m
 
     def parks(room: int, ranks: int = 1, **tuning) -> bool:
         monkeypatch.setattr(fit, "free_host_bytes", lambda: room)
-        return fit.fit(model, settled(work, **tuning), 12, Group(0, ranks, device), notify=said.append).park
+        return fit.fit(model, settled(work, **tuning), 12, Group(0, ranks, device), notify=said.append).offload_skips
 
     monkeypatch.setattr(fit, "free_bytes", lambda _: 1)  # of a GPU that is full
     assert parks(2 * need) and parks(4 * need, ranks=3) and not said
