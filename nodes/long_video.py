@@ -87,5 +87,5 @@ def _job(*, model: str, prompt: str, width: int, height: int, frames: int, seed:
     choice, parts = find(model, dtype=host.fitting_dtype())
     sizes = fill_sizes(parts, width=width, height=height, frames=frames)
     prompts = TimelineText(text=timeline.as_timeline(prompt), fade=4)
-    cfg = 3.0 if model == host.BUNDLED else 9.0
+    cfg = 3.0 if model == host.BUNDLED else parts.guidance_scale
     return build_job(choice, prompts, None, fps=FPS, steps=20, cfg=cfg, seed=seed, **sizes), parts

@@ -65,6 +65,7 @@ class UNet3D(Frozen):
         "euler": "EulerDiscreteScheduler",
         "euler_ancestral": "EulerAncestralDiscreteScheduler",
     }
+    guidance_scale: ClassVar[float] = 9.0  # the default of diffusers' own pipeline
     decoded_at_once: ClassVar[int] = 8  # frames: what the decoder does, and what a plan reckons with
 
     family: Literal["UNet3DConditionModel"] = "UNet3DConditionModel"
