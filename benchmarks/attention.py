@@ -14,12 +14,12 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.claims import Claim, ratio, report, take_turns
+from harness.live import LiveBytes
 from parallel.comm.group import Group
 from parallel.layers.attention import Biases, attend_block
 from parallel.layers.view import View
 from parallel.maths import attention, scope
 from parallel.maths.slices import Slices
-from tests.live import LiveBytes
 
 HEADS, WIDTH = 5, 64
 PIXELS = 128  # of 2,560: a twentieth, for all, so that it ends; both are linear in pixels

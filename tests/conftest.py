@@ -1,7 +1,6 @@
 """Fixtures: warm ranks and warm pools, shared by all tests, and a check that nothing is left behind."""
 
 import os
-import select
 import tempfile
 from pathlib import Path
 
@@ -9,12 +8,11 @@ import pytest
 import torch
 from hypothesis import configuration, settings
 
+from harness import builders
+from harness.places import ROOT
+from harness.processes import ends
+from harness.ranks import Ranks
 from parallel.pool import Pool
-from tests import builders
-from tests.ranks import Ranks
-
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLED = ROOT / "assets" / "moving-shapes"
 
 configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # nothing is to be left in the repository
 settings.register_profile("here", database=None, deadline=None)
@@ -46,7 +44,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def ranks():
-    with_ranks = Ranks()
+    with_ranks = Ranks("tests.on_ranks")
     yield with_ranks
     with_ranks.close()
 
@@ -69,7 +67,7 @@ def pools():
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A running ComfyUI with this pack. (Imported here: the engine's tests need nothing of it.)"""
-    from tests.comfyui import Server
+    from harness.comfyui import Server
 
     running = Server(tmp_path_factory.mktemp("comfyui"))
     try:
@@ -105,17 +103,6 @@ def processes_of(mark: str) -> list[int]:
         except OSError:
             pass  # it ended meanwhile, or is not ours
     return found
-
-
-def ends(pid: int, seconds: float = 5) -> bool:
-    """Wait until a process ends; a rank does so by itself when its host is gone."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    ended, _, _ = select.select([descriptor], [], [], seconds)
-    os.close(descriptor)
-    return bool(ended)
 
 
 @pytest.fixture(scope="session", autouse=True)

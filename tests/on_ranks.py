@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 
+from harness import builders
 from parallel.comm import agree as agreement
 from parallel.comm import group as groups
 from parallel.comm.fetch import Routes, fetch
@@ -19,7 +20,6 @@ from parallel.maths import clips
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.sampler import encode, load, sample, schedule
-from tests import builders
 
 
 def _view(group: Group, frames: int, local: int = 0, global_: int = 0, loop: bool = False) -> View:
@@ -112,15 +112,6 @@ def sample_from(group: Group, job, noise):
     settings = {"view": view, "scheduler": scheduler, "schedule": steps}
     *_, last = sample.sample(model, job, start, conditioning, **settings)
     return last
-
-
-def make_way(group: Group, called, frames):
-    """Make a short video in one of the study's ways; return this rank's clip of its latents."""
-    from benchmarks import ablations, study
-
-    way = next(way for way in ablations.WAYS if way.name == called)
-    job = study.job(study.Task(way, frames, 1)).model_copy(update={"num_inference_steps": 2})
-    return ablations.make(study.model(), job, way, group)
 
 
 def kept_messages(group: Group, stale):

@@ -9,12 +9,12 @@ import signal
 import pytest
 import torch
 
+from harness.places import BUNDLED
 from parallel.job.errors import Stopped
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers.activation import Activation
 from parallel.pool import Pool
 from parallel.sampler import fit
-from tests.conftest import BUNDLED
 
 GPU, GPUS = ("cuda:0",), ("cuda:0", "cuda:1")
 ONE = [pytest.param(("cpu",), id="cpu"), pytest.param(GPU, id="gpu", marks=pytest.mark.gpu)]

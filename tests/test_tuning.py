@@ -5,6 +5,8 @@ import contextvars
 import pytest
 import torch
 
+from harness import builders
+from harness.places import BUNDLED
 from parallel.comm.group import Group
 from parallel.job.errors import Stopped
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
@@ -18,8 +20,6 @@ from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.plan import plan
 from parallel.sampler.denoise import kept_steps, set_call
-from tests import builders
-from tests.conftest import BUNDLED
 
 RED = "a red circle orbiting clockwise on a gray background"
 

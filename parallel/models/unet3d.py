@@ -14,7 +14,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
-from ..families.folder import UNetShape
+from ..families.unet_shape import UNetShape
 from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
 from ..layers.call import Call

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from einops import rearrange
 
-from ..job.job import DECODED_AT_ONCE
 from .finite import is_finite, overflowed
 from .load import Model
 
@@ -15,8 +14,9 @@ def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor, pl
 
     A place holds one latent and one frame. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite.
     """
-    for start in range(0, len(places), DECODED_AT_ONCE):
-        some = places[start : start + DECODED_AT_ONCE]
+    at_once = model.folder.decoded_at_once
+    for start in range(0, len(places), at_once):
+        some = places[start : start + at_once]
         part = rearrange(latents_BCFHW[0, :, list(some)], "c f h w -> f c h w") / model.folder.scaling_factor
         with torch.inference_mode():
             images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample

@@ -13,7 +13,7 @@ from ..comm.group import Group
 from ..job.job import Job
 from ..layers.guidance import branches
 from ..maths.slices import Slices, fitting
-from ..plan import estimate_denoise, estimate_parked, image_bytes
+from ..plan import image_bytes
 from ..wire.blocks import free_bytes as free_host_bytes
 from .load import Model
 
@@ -37,12 +37,11 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
     """
     tuning, free = job.tuning, free_bytes(group.device)
     budget = fitting(free)
-    shape, scale = model.folder.unet_shape, model.folder.scale
 
     def too_big(*, apart: bool, offload: bool) -> bool:
         if free is None:
             return False
-        return estimate_denoise(shape, scale, job, frames, apart=apart, park=offload) + budget > HEADROOM * free
+        return model.folder.denoise_bytes(job, frames, apart=apart, offload_skips=offload) + budget > HEADROOM * free
 
     apart = len(branches(job.guidance_scale)) > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
@@ -51,7 +50,7 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
     if tuning.park_skips == "auto":
         (offload,) = agree(too_big(apart=apart, offload=False), group=group, at=AT)
     if offload:
-        wanted = group.size * estimate_parked(shape, scale, job, frames, apart=apart)
+        wanted = group.size * model.folder.skip_bytes(job, frames, apart=apart)
         room = max(0, free_host_bytes() - image_bytes(job))  # its block is reserved, but not yet filled
         (tight,) = agree(wanted > HEADROOM * room, group=group, at=AT)
         if tight:

@@ -19,7 +19,7 @@ from ..job.job import Job, NoiseKind
 from ..layers.conditioning import Conditioning
 from ..layers.view import View
 from ..maths import noise
-from ..plan import span_of
+from ..plan import latent_span
 from ..wire.messages import Phase
 from ..wire.snapshot import Snapshot
 from . import snapshots
@@ -65,7 +65,7 @@ def generate(
     Raises Stopped within a step after `stopping` says so, on all ranks until they decode; Overflowed if numbers are not finite,
     which are not kept; PeerLost if another rank is gone, and OutOfStep, on all ranks, if they exchanged unequally often.
     """
-    view = View(group, span_of(job))
+    view = View(group, latent_span(job, model.folder.geometry))
     report("encode", 0, 1)
     settle(model, group.device, job.offload)
     on_device = partial(resident, device=group.device, offload=job.offload)

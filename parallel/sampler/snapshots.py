@@ -16,14 +16,14 @@ HISTORY = ("model_outputs", "last_sample")  # of DPMSolverMultistepScheduler and
 def save(snapshot: Snapshot, step: int, clip: range, latents_BCFHW: torch.Tensor, scheduler: SchedulerMixin) -> None:
     """Leave a clip, as it is after a step, in the snapshot."""
     history = [None if part is None else rearrange(part, "f c h w -> 1 c f h w") for part in tensors(scheduler)]
-    snapshot.write(step, clip, [latents_BCFHW, *history])
+    snapshot.write_clip(step, clip, [latents_BCFHW, *history])
 
 
 def resume(
     snapshot: Snapshot, step: int, clip: range, scheduler: SchedulerMixin, schedule: torch.Tensor, device: torch.device
 ) -> torch.Tensor:
     """Return a clip's latents, (1, C, F, H, W), as they were after a step, and bring the scheduler to where it was then."""
-    latents, *history = (part.to(device) for part in snapshot.read(step, clip))
+    latents, *history = (part.to(device) for part in snapshot.read_clip(step, clip))
     replay(scheduler, schedule, step, [rearrange(part, "1 c f h w -> f c h w") for part in history])
     return latents
 
