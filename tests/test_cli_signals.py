@@ -17,14 +17,8 @@ from safetensors.torch import load_file
 
 from parallel.cli import generate as cli
 from parallel.pool import snapshot_file
-from tests.conftest import ends
+from tests.conftest import ends, rank_processes
 from tests.test_cli import ROOT, command
-
-
-def rank_processes(host: int) -> list[int]:
-    """Return the rank processes that a host started."""
-    children = Path(f"/proc/{host}/task/{host}/children").read_text().split()
-    return [int(pid) for pid in children]
 
 
 def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
