@@ -13,7 +13,6 @@ import socket
 import sys
 from contextlib import suppress
 from multiprocessing.connection import wait
-from typing import Any
 
 from ..wire.forks import PACKET, READY, Child, Order
 
@@ -98,9 +97,11 @@ def become_rank(stdin: int, stdout: int, ask: int) -> None:
     os.dup2(stdout, 2)
     for descriptor in (stdin, stdout, ask):
         os.close(descriptor)
-    numpy: Any = sys.modules.get("numpy")
+    numpy, torch = (sys.modules.get(name) for name in ("numpy", "torch"))
     if numpy is not None:
-        numpy.random.seed()  # Python's own generator is seeded anew by itself; torch's begins with the same number everywhere
+        numpy.random.seed()  # Python's own generator is seeded anew by itself
+    if torch is not None:
+        torch.default_generator.seed()  # those of GPUs are made when a GPU is first used
     gc.enable()
 
 
