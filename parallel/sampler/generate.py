@@ -60,7 +60,7 @@ def generate(
     stopping: Callable[[], bool],
     notify: Notify = logger.warning,
 ) -> None:
-    """Make this rank's clip and leave it in the blocks; `notify` hears what the user should know.
+    """Make this rank's clip and leave it in the blocks; `notify` gets what the user should know.
 
     Raises Stopped within a step after `stopping` says so, on all ranks until they decode; Overflowed if numbers are not finite,
     which are not kept; PeerLost if another rank is gone, and OutOfStep, on all ranks, if they exchanged unequally often.
