@@ -1,9 +1,13 @@
-"""Warm gloo ranks for tests: four processes, started once, that run the functions of one module on 1 to 4 of them."""
+"""Warm gloo ranks for tests: four processes, started once, that run the functions of one module on 1 to 4 of them.
+
+They are forked from a process that has imported the module, and torch and diffusers with it, once for all.
+"""
 
 import importlib
 import io
 import multiprocessing
 import traceback
+from types import ModuleType
 
 import torch
 import torch.distributed as dist
@@ -23,11 +27,23 @@ def _unpack(data: bytes):
     return torch.load(io.BytesIO(data), weights_only=False)
 
 
-def _serve(rank: int, port: int, module: str, channel) -> None:
+def _fork(port: int, module: str, channels: list) -> None:
+    """Import what all ranks need, and be forked; runs in a process of its own, which has no threads."""
     torch.set_num_threads(1)
+    functions = importlib.import_module(module)
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=_serve, args=(rank, port, functions, channels[rank])) for rank in range(SIZE)]
+    for rank in ranks:
+        rank.start()
+    for channel in channels:
+        channel.close()
+    for rank in ranks:
+        rank.join()
+
+
+def _serve(rank: int, port: int, functions: ModuleType, channel) -> None:
     world = open_group(rank, SIZE, torch.device("cpu"), host="127.0.0.1", port=port, name="tests")
     handles = {size: dist.new_group(list(range(size))) for size in range(2, SIZE + 1)}
-    functions = importlib.import_module(module)
     while True:
         try:
             name, size, arguments = _unpack(channel.recv_bytes())
@@ -47,13 +63,11 @@ class Ranks:
     def __init__(self, module: str):
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         context = multiprocessing.get_context("spawn")
-        self.processes, self.channels = [], []
-        for rank in range(SIZE):
-            ours, theirs = context.Pipe()
-            self.processes.append(context.Process(target=_serve, args=(rank, self.store.port, module, theirs), daemon=True))
-            self.processes[-1].start()
-            theirs.close()
-            self.channels.append(ours)
+        self.channels, theirs = map(list, zip(*(context.Pipe() for _ in range(SIZE))))
+        self.template = context.Process(target=_fork, args=(self.store.port, module, theirs))
+        self.template.start()
+        for channel in theirs:
+            channel.close()
 
     def __call__(self, name: str, size: int, **arguments) -> list:
         for channel in self.channels[:size]:
@@ -64,8 +78,7 @@ class Ranks:
         return [value for _, value in answers]
 
     def close(self) -> None:
+        """Let go of the ranks: each ends as its channel does, and their template after them."""
         for channel in self.channels:
             channel.close()
-        for process in self.processes:
-            process.kill()
-            process.join()
+        self.template.join()
