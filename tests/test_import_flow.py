@@ -13,7 +13,7 @@ ALLOWED = {
     "job": set(),
     "families": {"job", "maths"},
     "plan": {"job", "families", "maths"},
-    "wire": {"job"},
+    "wire": {"job", "families"},  # the inspected model is a part of the work
     "pool": {"job", "families", "plan", "wire"},
     "cli": {"job", "families", "plan", "pool", "wire"},
     "maths": set(),
@@ -21,7 +21,7 @@ ALLOWED = {
     "layers": {"comm", "maths"},
     "models": {"job", "families", "layers", "comm", "maths"},
     "sampler": {"job", "families", "plan", "wire", "models", "layers", "comm", "maths"},
-    "rank": {"job", "families", "wire", "sampler", "comm"},
+    "rank": {"job", "wire", "sampler", "comm"},
     "__main__": {"cli"},
     "__init__": set(),
 }

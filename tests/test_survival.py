@@ -153,7 +153,7 @@ def test_what_a_rank_may_take_comes_from_its_own_steps(monkeypatch):
 
     def say(rank, phase, step, at):
         now[0] = at
-        watch.hear(Step(number=1, rank=rank, phase=phase, step=step, steps=9))
+        watch.record(Step(number=1, rank=rank, phase=phase, step=step, steps=9))
 
     assert watch.bound(0) == 100
     say(0, "denoise", 0, 10)
@@ -176,7 +176,7 @@ def test_who_waits_for_others_is_not_judged_while_they_get_on(monkeypatch):
 
     def say(rank, phase, step, steps, at):
         now[0] = at
-        watch.hear(Step(number=1, rank=rank, phase=phase, step=step, steps=steps))
+        watch.record(Step(number=1, rank=rank, phase=phase, step=step, steps=steps))
         assert watch.stuck(range(2)) == []
 
     def stuck_at(seconds):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from ..families.folder import ModelFolder, check
+from ..families import folder
+from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
 from ..job.job import Job
 from ..plan import keys_notice
@@ -41,8 +42,7 @@ def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.T
         return None
     file = Path(args.init)
     if is_latents(args.init):
-        shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
-        return latents_file.load(file, shape, model.scaling_factor, notify=notice)
+        return latents_file.load(file, model.latents_shape(job), model.scaling_factor, notify=notice)
     init = inits.read(file, most=job.frames, height=job.height, width=job.width, fit=args.init_fit, notify=notice)
     if len(init) not in (1, job.frames):
         raise JobRefused(
@@ -82,8 +82,10 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     check_run(args)
     stored = read_stored(args)
     job = build_job(args) if stored is None else stored.job
-    devices = resolve(args.devices, frames=job.frames)
-    model = check(job, len(devices))
+    model = None if stored is None else stored.model
+    model = model or folder.inspect(job.model, job.parts)
+    devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
+    folder.check(job, len(devices), model)
     check_open_files(len(devices))
     if (said := keys_notice(job)) is not None:
         notice(said)
@@ -100,6 +102,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
         try:
             video = pool.run(
                 job,
+                model=model,
                 init=init,
                 init_is_latents=is_latents(args.init),
                 stored=stored,

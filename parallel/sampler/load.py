@@ -12,7 +12,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizerFast, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ..families.folder import ModelFolder
+from ..families.table import ModelFolder
 from ..job.job import Offload
 from ..models import unet3d, weights
 
