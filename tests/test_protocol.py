@@ -3,11 +3,11 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from harness.places import BUNDLED
 from parallel.families import folder
 from parallel.job.errors import JobRefused
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.wire.messages import BlockHandle, Work, from_bytes, to_bytes
-from tests.conftest import BUNDLED
 
 GOOD = {"model": "m", "prompts": (Prompt(frame=0, text="a"),), "frames": 10, "height": 64, "width": 64}
 
