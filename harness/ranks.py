@@ -7,6 +7,7 @@ import importlib
 import io
 import multiprocessing
 import traceback
+from contextlib import suppress
 from types import ModuleType
 
 import torch
@@ -27,17 +28,18 @@ def _unpack(data: bytes):
     return torch.load(io.BytesIO(data), weights_only=False)
 
 
-def _fork(port: int, module: str, channels: list) -> None:
-    """Import what all ranks need, and be forked; runs in a process of its own, which has no threads."""
+def _fork(port: int, module: str, channels: list, host) -> None:
+    """Import what all ranks need, be forked, and end the ranks when the host lets go; a process of its own, without threads."""
     torch.set_num_threads(1)
     functions = importlib.import_module(module)
     context = multiprocessing.get_context("fork")
     ranks = [context.Process(target=_serve, args=(rank, port, functions, channels[rank])) for rank in range(SIZE)]
     for rank in ranks:
         rank.start()
-    for channel in channels:
-        channel.close()
+    with suppress(EOFError):
+        host.recv_bytes()
     for rank in ranks:
+        rank.kill()
         rank.join()
 
 
@@ -64,10 +66,11 @@ class Ranks:
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         context = multiprocessing.get_context("spawn")
         self.channels, theirs = map(list, zip(*(context.Pipe() for _ in range(SIZE))))
-        self.template = context.Process(target=_fork, args=(self.store.port, module, theirs))
+        host, self.hold = context.Pipe(duplex=False)
+        self.template = context.Process(target=_fork, args=(self.store.port, module, theirs, host))
         self.template.start()
-        for channel in theirs:
-            channel.close()
+        for end in (*theirs, host):
+            end.close()
 
     def __call__(self, name: str, size: int, **arguments) -> list:
         for channel in self.channels[:size]:
@@ -78,7 +81,7 @@ class Ranks:
         return [value for _, value in answers]
 
     def close(self) -> None:
-        """Let go of the ranks: each ends as its channel does, and their template after them."""
-        for channel in self.channels:
-            channel.close()
+        """End the ranks, whatever they do, and their template."""
+        for end in (*self.channels, self.hold):
+            end.close()
         self.template.join()
