@@ -218,7 +218,7 @@ class GhostBiases(Biases):
         super().set(local, global_)
         reach, frames = self.view.span.local_context, self.view.span.frames
         masks = []
-        for block, mask in zip(self.view.blocks, self.masks):
+        for block, mask in zip(self.view.query_blocks, self.masks):
             missing = torch.tensor([max(0, reach - q) + max(0, q + reach - frames + 1) for q in block.queries])
             ghosts = torch.where(torch.arange(int(missing.max())) < missing[:, None], local, -torch.inf)
             mask = torch.zeros(len(block.queries), len(block.keys)) if mask is None else mask[:, : len(block.keys)]

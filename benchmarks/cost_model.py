@@ -108,7 +108,7 @@ def call_flop(unet: Model, span: scope.Span, ranks: int) -> float:
 def call_pairs(unet: Model, span: scope.Span, ranks: int) -> float:
     """Return queries times keys that the busiest rank scores, each as many times as it has numbers, over all layers."""
     length, cut = scope.block_length(span), clips.cut(span.frames, ranks)
-    scored = (sum(len(b.queries) * len(b.keys) for b in scope.blocks(clip, span, length)) for clip in cut)
+    scored = (sum(len(b.queries) * len(b.keys) for b in scope.query_blocks(clip, span, length)) for clip in cut)
     return BRANCHES * max(scored) * sum(layer.numbers for layer in unet.layers if layer.flop)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 
 from harness.places import ROOT
-from harness.processes import ends
+from harness.processes import ends, rank_processes
 
 PACK = "ComfyUI-VideoInfinity"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "video-infinity-tests"
@@ -180,9 +180,7 @@ class Server:
 
     def ranks(self) -> list[int]:
         """Return the rank processes of this server."""
-        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        pids = [int(pid) for file in children for pid in file.read_text().split()]
-        return [pid for pid in pids if b"parallel.rank.worker" in _command_line(pid)]
+        return rank_processes(self.process.pid)
 
     def free(self) -> None:
         """Have ComfyUI unload its models, and wait until its ranks have ended.
@@ -204,11 +202,3 @@ class Server:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-def _command_line(pid: int) -> bytes:
-    """Return how a process was called, nothing if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""

@@ -15,15 +15,9 @@ import pytest
 from safetensors.torch import load_file
 
 from harness.places import ROOT
-from harness.processes import ends
+from harness.processes import ends, rank_processes
 from parallel.pool import snapshot_file
 from tests.command_line import command, on_warm, run
-
-
-def rank_processes(host: int) -> list[int]:
-    """Return the rank processes that a host started."""
-    children = Path(f"/proc/{host}/task/{host}/children").read_text().split()
-    return [int(pid) for pid in children]
 
 
 def start_long_job(model, folder: Path, **options) -> subprocess.Popen:

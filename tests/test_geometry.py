@@ -5,12 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.families.geometry import Geometry
 from parallel.job.errors import JobRefused
 from parallel.job.job import Job, Prompt, Scope, checked
+from parallel.layers.view import View
 from parallel.maths import clips
-from parallel.plan import latent_span, plan
+from parallel.plan import frames_of, latent_span, plan
 from parallel.pool import Pool
 from parallel.pool.init import check_init
 from parallel.pool.reserve import reserve
@@ -59,6 +61,16 @@ def test_clips_are_cut_in_latents_and_end_with_the_video(tiny, packed):
     assert outline.shared_bytes == 10 * 32 * 16 * 3 * 4
     with pytest.raises(JobRefused, match="cannot cut 10 frames into 5 clips: use at most 4 ranks"):
         plan(job(tiny), 5, packed)
+
+
+def test_a_rank_knows_its_clip_in_latents_and_in_frames(tiny, packed):
+    work, group = job(tiny), Group(1, 2, torch.device("cpu"))
+    view = View(group, latent_span(work, FOUR), frames_of=lambda latents: frames_of(latents, work, FOUR))
+    assert (
+        (view.clip, view.frames)
+        == (range(2, 4), range(5, 10))
+        == (plan(work, 2, packed).clips[1], plan(work, 2, packed).frames[1])
+    )
 
 
 def test_a_frame_attends_to_whole_latents(tiny, packed):

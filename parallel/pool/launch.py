@@ -26,10 +26,10 @@ ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTO
 ASYNC_ALLOCATORS = ("backend:cudaMallocAsync", "backend:hipMallocAsync")
 
 
-def command(module: str) -> list[str]:
+def command(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs a module of the pack in a process of its own, from whatever folder."""
     flags = [flag for name, flag in FLAGS.items() if getattr(sys.flags, name, False)]
-    return [sys.executable, *flags, "-X", f"utf8={sys.flags.utf8_mode}", "-c", RUN, str(ROOT), module]
+    return [sys.executable, *flags, "-X", f"utf8={sys.flags.utf8_mode}", "-c", RUN, str(ROOT), module, *arguments]
 
 
 def environment() -> dict[str, str]:

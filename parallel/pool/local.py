@@ -15,6 +15,7 @@ from ..job.job import Job
 from ..wire.messages import Done, Phase, RankReport, Ready, Step, Work
 from .devices import usable_cores
 from .init import check_init
+from .launchers import Launcher, fastest_launcher
 from .listen import listen, send
 from .ranks import START_SECONDS, Ranks
 from .reserve import Reserved, reserve
@@ -58,12 +59,17 @@ class Pool:
         *,
         restarts: int = RESTARTS,
         patience: Patience | None = None,
+        launcher: Launcher | None = None,
     ):
-        """Take one device a rank, as from `devices.resolve`; start nothing. `threads` is per rank; None shares the cores."""
+        """Take one device a rank, as from `devices.resolve`; start nothing. `threads` is per rank; None shares the cores.
+
+        None for the launcher takes the fastest one here.
+        """
         self.devices = devices
         self.threads = max(1, usable_cores() // len(devices)) if threads is None else threads
         self.restarts = restarts
         self.patience = patience or Patience()
+        self._launcher = launcher or fastest_launcher()
         self._ranks: Ranks | None = None
         self._generation = 0
         self._number = 0
@@ -87,17 +93,22 @@ class Pool:
         devices = devices or self.devices
         if self._ranks is not None and self._ranks.alive() and self._ranks.devices == devices:
             return
-        self.stop()
+        self._end_ranks()
         self._generation += 1
         with self._all_or_none():
-            self._ranks = Ranks(devices, self.threads, self._generation)
+            self._launcher.prepare(should_stop)
+            self._ranks = Ranks(devices, self.threads, self._generation, self._launcher)
             self._ranks.connect(should_stop)
             patience = replace(self.patience, first=min(self.patience.first, START_SECONDS))
             for ready in listen(self._ranks, Ready, number=0, patience=patience, should_stop=should_stop):
                 log.debug("rank %d is ready", ready.rank)
 
     def stop(self) -> None:
-        """End the ranks. Safe to call twice."""
+        """End the ranks, and what was kept to start more of them soon. Safe to call twice."""
+        self._end_ranks()
+        self._launcher.stop()
+
+    def _end_ranks(self) -> None:
         if self._ranks is not None:
             self._ranks.end()
             self._ranks = None
@@ -153,7 +164,7 @@ class Pool:
 
     def _survive(self, reserved: Reserved, caller: Caller) -> Video:
         """Work until the job is done, on the devices that are left."""
-        devices, start_seconds, reason = self.devices, 0.0, ""
+        devices, start_seconds, last_crash = self.devices, 0.0, ""
         for restart in range(self.restarts + 1):
             began, met = time.perf_counter(), False
             try:
@@ -169,10 +180,10 @@ class Pool:
                 log.error("%s\n%s", lost, lost.traceback)
                 if caller.should_stop():
                     raise Stopped("stopped while a rank was lost: all ranks were ended") from lost
-                again = not met and lost.reason and lost.reason == reason  # as it started, and so whatever the job and device
-                if restart == self.restarts or again:
+                crash = "" if met else lost.reason  # of a rank as it started, and so whatever the job and device
+                if restart == self.restarts or (crash and crash == last_crash):
                     raise RankFailed(_hopeless(lost, restart), rank=lost.rank, traceback=lost.traceback) from lost
-                devices, reason = _left(devices, lost.rank), "" if met else lost.reason
+                devices, last_crash = _left(devices, lost.rank), crash
                 said = f"{lost}; going on from step {reserved.snapshot.whole()} on {','.join(devices)}"
                 log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
                 caller.on_notice(said)
@@ -206,7 +217,7 @@ class Pool:
     def _all_or_none(self) -> Iterator[None]:
         """End all ranks if anything but a clean stop ends the block: those left could wait for ever on one that is gone."""
         with ExitStack() as undo:
-            undo.callback(self.stop)
+            undo.callback(self._end_ranks)
             yield
             undo.pop_all()
 

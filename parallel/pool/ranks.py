@@ -19,8 +19,8 @@ from torch.distributed import TCPStore
 from ..job.errors import RankFailed, RankLost, Stopped
 from ..wire import channel as wire
 from ..wire.messages import Start
-from . import launch
 from .door import Door
+from .launchers import Launcher, Process
 from .output import Output, last_words
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ CRASHES = {getattr(signal, name, None) for name in ("SIGILL", "SIGABRT", "SIGFPE
 class Ranks:
     """Rank processes and the channels to them. Building it starts them; `connect` waits until they have called back."""
 
-    def __init__(self, devices: tuple[str, ...], threads: int | None, generation: int):
+    def __init__(self, devices: tuple[str, ...], threads: int | None, generation: int, launcher: Launcher):
         self.devices = devices
-        self.processes: list[subprocess.Popen] = []
+        self.processes: list[Process] = []
         self.outputs: list[Output] = []
         self.channels: list[Connection] = []
         self._key = secrets.token_bytes(32)
@@ -48,23 +48,16 @@ class Ranks:
                 if len(devices) > 1:
                     self._store = open_store()
                 for rank, device in enumerate(devices):
-                    self._spawn(rank, device, len(devices), threads, generation)
+                    self.processes.append(launcher.start(WORKER))
+                    self._introduce(rank, device, len(devices), threads, generation)
                 undo.pop_all()
         except (OSError, RuntimeError) as error:  # the latter from torch's store, and where no thread can be started
             raise _not_started(error) from error
 
-    def _spawn(self, rank: int, device: str, size: int, threads: int | None, generation: int) -> None:
-        process = subprocess.Popen(
-            launch.command(WORKER),
-            env=launch.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,  # the terminal's Ctrl-C is for the host
-        )
+    def _introduce(self, rank: int, device: str, size: int, threads: int | None, generation: int) -> None:
+        """Tell a new process who it is, and listen to what it writes."""
+        process = self.processes[rank]
         assert process.stdin is not None and process.stdout is not None
-        self.processes.append(process)
         self.outputs.append(Output(process.stdout))
         start = Start(
             rank=rank,

@@ -90,7 +90,7 @@ def encode_prompts(
 ) -> Conditioning:
     """Return the conditioning of a clip's frames, in the branches that guidance asks for.
 
-    `notify` hears what of the prompts does not reach the model, `report` how far a long timeline is. Raises Stopped, on
+    `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. Raises Stopped, on
     this rank alone, between two parts of a long timeline.
     """
     starts = tuple(prompt.frame for prompt in job.prompts)

@@ -33,7 +33,7 @@ class Fit:
 def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[str], None]) -> Fit:
     """Return how a clip of `frames` frames fits this rank's device. Collective, and the same on all ranks but for slices.
 
-    Skips are only offloaded where the host's memory has room for those of all ranks; if it has not, `notify` hears it.
+    Skips are only offloaded where the host's memory has room for those of all ranks; if it has not, `notify` gets a sentence.
     """
     tuning, free = job.tuning, free_bytes(group.device)
     budget = fitting(free)

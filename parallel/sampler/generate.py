@@ -19,7 +19,7 @@ from ..job.job import Job, NoiseKind
 from ..layers.conditioning import Conditioning
 from ..layers.view import View
 from ..maths import noise
-from ..plan import latent_span
+from ..plan import frames_of, latent_span
 from ..wire.messages import Phase
 from ..wire.snapshot import Snapshot
 from . import snapshots
@@ -60,12 +60,13 @@ def generate(
     stopping: Callable[[], bool],
     notify: Notify = logger.warning,
 ) -> None:
-    """Make this rank's clip and leave it in the blocks; `notify` hears what the user should know.
+    """Make this rank's clip and leave it in the blocks; `notify` gets what the user should know.
 
     Raises Stopped within a step after `stopping` says so, on all ranks until they decode; Overflowed if numbers are not finite,
     which are not kept; PeerLost if another rank is gone, and OutOfStep, on all ranks, if they exchanged unequally often.
     """
-    view = View(group, latent_span(job, model.folder.geometry))
+    geometry = model.folder.geometry
+    view = View(group, latent_span(job, geometry), frames_of=lambda latents: frames_of(latents, job, geometry))
     report("encode", 0, 1)
     settle(model, group.device, job.offload)
     on_device = partial(resident, device=group.device, offload=job.offload)

@@ -1,0 +1,246 @@
+"""How a rank's process is made: by itself, or, on Linux, forked from a template that has imported all that ranks need.
+
+A launcher makes processes; each has the face of `subprocess.Popen`, as far as the pool looks at it.
+"""
+
+import errno
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import wait
+from typing import IO, Protocol
+
+from pydantic import ValidationError
+
+from ..job.errors import Stopped
+from ..wire.forks import PACKET, READY, Child, Order
+from . import launch
+from .output import Output
+
+log = logging.getLogger(__name__)
+TEMPLATE = "parallel.rank.template"
+PRELOADED = ("parallel.rank.serve",)
+IMPORT_SECONDS = 300  # from a cold disk it can take minutes
+ANSWER_SECONDS = 5.0  # of a template, which answers in milliseconds unless it is suspended
+POLL_SECONDS = 0.05
+UNKNOWN = -9  # the code of a rank that outlived its template: most likely both were killed
+
+
+class Process(Protocol):
+    """A rank's process: a number, three streams in two pipes, and how it ended."""
+
+    pid: int
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Return the exit code (negative: the signal that ended it), None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once it has ended; raise subprocess.TimeoutExpired if that takes longer."""
+
+    def kill(self) -> None:
+        """End it now. Safe to call twice."""
+
+
+class Launcher(Protocol):
+    """What makes the processes of a pool."""
+
+    def prepare(self, should_stop: Callable[[], bool]) -> None:
+        """Wait until `start` takes no time; raise Stopped if the caller asks."""
+
+    def start(self, module: str) -> Process:
+        """Return a new process that runs a module of the pack, with the host's environment of now; raise OSError if it can't."""
+
+    def stop(self) -> None:
+        """End what the launcher keeps for further starts. Safe to call twice; the ranks are to be ended before."""
+
+
+def fastest_launcher() -> Launcher:
+    """Return the fastest launcher that this system has."""
+    return Forking() if sys.platform == "linux" else Plain()
+
+
+class Plain:
+    """Each process is started by itself, and imports what it needs."""
+
+    def prepare(self, should_stop: Callable[[], bool]) -> None:
+        """There is nothing to wait for."""
+
+    def start(self, module: str) -> Process:
+        """Return a new process that runs a module."""
+        return _popen(launch.command(module), subprocess.PIPE)
+
+    def stop(self) -> None:
+        """Nothing is kept."""
+
+
+class Forking:
+    """Processes are forked from a template. Where there is none, for whatever reason, they are plain ones."""
+
+    def __init__(self) -> None:
+        self._template: Template | None = None
+        self._broken: tuple | None = None  # the call of a template that could not be made: ranks say why
+
+    def prepare(self, should_stop: Callable[[], bool]) -> None:
+        """Wait for a template that is as a process would be that is started now: called the same way, in the same environment."""
+        call = (launch.command(TEMPLATE, *PRELOADED), launch.environment(), _folder())
+        if self._template is not None and (self._template.call != call or self._template.process.poll() is not None):
+            self.stop()
+        if self._template is None and call != self._broken:
+            with suppress(OSError):  # a rank will say that there is no such Python, or no room for a process
+                self._template = Template(call)
+        deadline = time.monotonic() + IMPORT_SECONDS
+        while self._template is not None and not self._template.is_ready(POLL_SECONDS):
+            if should_stop():
+                raise Stopped("stopped while the ranks started")
+            if self._template.process.poll() is not None or time.monotonic() > deadline:
+                self._broken = call
+                self.stop()
+
+    def start(self, module: str) -> Process:
+        """Return a new process that runs a module."""
+        if self._template is not None:
+            try:
+                return self._template.fork(module)
+            except TemplateLost:
+                log.warning("the process that ranks are forked from is gone or does not answer: they start without it")
+                self.stop()
+        return Plain().start(module)
+
+    def stop(self) -> None:
+        """End the template."""
+        if self._template is not None:
+            self._template.end()
+            self._template = None
+
+
+class TemplateLost(Exception):
+    """A template that does not fork."""
+
+
+class Template:
+    """The host's side of rank/template.py. Its only door is a socket that it inherits; at its end it ends."""
+
+    def __init__(self, call: tuple[list[str], dict[str, str], str]):
+        self.call = call
+        self._ready = False
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self.process = _popen(call[0], theirs.fileno())
+            except OSError:
+                self._socket.close()
+                raise
+        assert self.process.stdout is not None
+        self._output = Output(self.process.stdout)
+
+    def is_ready(self, timeout: float) -> bool:
+        """Say whether it has imported all, after at most `timeout` seconds."""
+        if not self._ready and wait([self._socket], timeout):
+            with suppress(ConnectionError):
+                self._ready = self._socket.recv(PACKET) == READY
+        return self._ready
+
+    def fork(self, module: str) -> "Forked":
+        """Return a new process; raise TemplateLost if there comes none, OSError if the host may open no more descriptors."""
+        with ExitStack() as ours, ExitStack() as theirs:
+            read, write = os.pipe()
+            stdin, its_stdin = ours.enter_context(_unbuffered(write, "wb")), theirs.enter_context(_unbuffered(read, "rb"))
+            read, write = os.pipe()
+            stdout, its_stdout = ours.enter_context(_unbuffered(read, "rb")), theirs.enter_context(_unbuffered(write, "wb"))
+            asks, its_asks = map(ours.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            try:
+                beside = [its_stdin.fileno(), its_stdout.fileno(), its_asks.fileno()]
+                socket.send_fds(self._socket, [Order(module=module).model_dump_json().encode()], beside)
+                its_asks.close()
+                asks.settimeout(ANSWER_SECONDS)
+                packet, descriptors, _, _ = socket.recv_fds(asks, PACKET, 1)
+                child = Child.model_validate_json(packet)
+            except (OSError, ValidationError) as error:
+                raise TemplateLost from error
+            if not descriptors:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the system drops a descriptor that we may not have
+            ours.pop_all()
+            return Forked(child.pid, _unbuffered(descriptors[0], "rb"), asks, stdin=stdin, stdout=stdout)
+
+    def end(self) -> None:
+        """End it."""
+        self._socket.close()
+        self.process.kill()
+        self.process.wait()
+        self._output.close()
+
+
+class Forked:
+    """A process that is the template's child: a descriptor of it says when it ends, and the template how."""
+
+    def __init__(self, pid: int, process: IO[bytes], asks: socket.socket, *, stdin: IO[bytes], stdout: IO[bytes]):
+        self.pid = pid
+        self.stdin: IO[bytes] | None = stdin
+        self.stdout: IO[bytes] | None = stdout
+        self.returncode: int | None = None
+        self._process, self._asks = process, asks
+        self._lock = threading.Lock()  # as Popen's methods, these may be called from several threads
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once it has ended; raise subprocess.TimeoutExpired if that takes longer."""
+        with self._lock:
+            if self.returncode is None:
+                if not wait([self._process.fileno()], timeout):
+                    raise subprocess.TimeoutExpired(f"rank process {self.pid}", timeout or 0)
+                self.returncode = self._ask()
+                self._process.close()
+                self._asks.close()
+            return self.returncode
+
+    def kill(self) -> None:
+        """End it now. Safe to call twice."""
+        with self._lock:
+            if self.returncode is None:
+                with suppress(ProcessLookupError):  # its number may be another's by now; the descriptor never is
+                    signal.pidfd_send_signal(self._process.fileno(), signal.SIGKILL)
+
+    def _ask(self) -> int:
+        """Return how it ended, once it has."""
+        try:
+            code = Child.model_validate_json(self._asks.recv(PACKET)).code
+        except (OSError, ValidationError):
+            code = None  # the template is gone, or does not answer
+        return UNKNOWN if code is None else code
+
+
+def _popen(command: list[str], stdin: int) -> subprocess.Popen:
+    return subprocess.Popen(
+        command,
+        env=launch.environment(),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        start_new_session=True,  # the terminal's Ctrl-C is for the host
+    )
+
+
+def _unbuffered(descriptor: int, mode: str) -> IO[bytes]:
+    return open(descriptor, mode, buffering=0)
+
+
+def _folder() -> str:
+    """Return the folder that the host runs in; it may be removed already."""
+    with suppress(OSError):
+        return os.getcwd()
+    return ""

@@ -1,0 +1,121 @@
+"""A process that has imported what ranks need, and forks a rank for each order of the host (pool/launchers.py). Linux only.
+
+It is called with the modules to import. It stays one thread and touches no GPU: a fork takes along neither of them whole.
+"""
+
+import gc
+import importlib
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from multiprocessing.connection import wait
+
+from ..wire.forks import PACKET, READY, Child, Order
+
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # NumPy's and SciPy's library starts its threads when it is imported
+
+
+def preload(modules: list[str], host: socket.socket) -> None:
+    """Import modules. If the host goes meanwhile, the system ends this process, even in the middle of native code."""
+    import fcntl  # not on Windows
+
+    flags = fcntl.fcntl(host, fcntl.F_GETFL)
+    signal.signal(signal.SIGIO, signal.SIG_DFL)  # to end the process
+    fcntl.fcntl(host, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(host, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select([host], [], [], 0)[0]:
+        os._exit(0)  # it was gone before: before READY it says nothing
+    before = os.environ.get(BLAS_THREADS)
+    os.environ[BLAS_THREADS] = "1"
+    gc.disable()  # what modules make, they keep
+    for module in modules:
+        importlib.import_module(module)
+    gc.freeze()  # a collection in a rank would copy the pages of all of it
+    del os.environ[BLAS_THREADS]
+    if before is not None:
+        os.environ[BLAS_THREADS] = before
+    fcntl.fcntl(host, fcntl.F_SETFL, flags)
+
+
+def serve(host: socket.socket) -> str:
+    """Fork children until the host is gone; return, in each of them, the module that it is to run."""
+    children: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of the process: its number, and who asks for it
+    host.send(READY)
+    while True:
+        for ready in wait([host, *children]):
+            if isinstance(ready, int):
+                pid, asker = children.pop(ready)
+                os.close(ready)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with asker, suppress(OSError):
+                    asker.send(Child(pid=pid, code=code).model_dump_json().encode())
+                continue
+            packet, descriptors, _, _ = socket.recv_fds(host, PACKET, 3)
+            if not packet:
+                os._exit(0)
+            order = Order.model_validate_json(packet)
+            stdin, stdout, ask = descriptors
+            if threads() > 1:
+                os._exit(1)  # the host makes do without a template
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()  # or the child would write it again
+            pid = os.fork()
+            if not pid:
+                leave(host, children)
+                become_rank(stdin, stdout, ask)
+                return order.module
+            os.close(stdin)
+            os.close(stdout)
+            asker, process = socket.socket(fileno=ask), os.pidfd_open(pid)
+            children[process] = pid, asker
+            with suppress(OSError):
+                socket.send_fds(asker, [Child(pid=pid).model_dump_json().encode()], [process])
+
+
+def threads() -> int:
+    """Return how many threads this process has, of whatever library."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def leave(host: socket.socket, children: dict[int, tuple[int, socket.socket]]) -> None:
+    """Close, in a child, what is the template's."""
+    host.detach()  # it is descriptor 0, which the child's own replaces
+    for process, (_, asker) in children.items():
+        os.close(process)
+        asker.close()
+
+
+def become_rank(stdin: int, stdout: int, ask: int) -> None:
+    """Make a forked child what a process is that was just started."""
+    os.setsid()  # the terminal's Ctrl-C is for the host, and a signal to the template's group for the template
+    os.dup2(stdin, 0)
+    os.dup2(stdout, 1)
+    os.dup2(stdout, 2)
+    for descriptor in (stdin, stdout, ask):
+        os.close(descriptor)
+    numpy, torch = (sys.modules.get(name) for name in ("numpy", "torch"))
+    if numpy is not None:
+        numpy.random.seed()  # Python's own generator is seeded anew by itself
+    if torch is not None:
+        torch.default_generator.seed()  # those of GPUs are made when a GPU is first used
+    gc.enable()
+
+
+def main() -> None:
+    """Import, then fork; a child goes on with the module that it was ordered to run."""
+    host = socket.socket(fileno=0)
+    try:
+        preload(sys.argv[3:], host)
+    except BaseException:
+        os._exit(1)  # the host starts plain processes, and those say what is broken
+    module = serve(host)
+    sys.argv[2:] = [module]
+    runpy.run_module(module, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
