@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import traceback
 from contextlib import suppress
+from multiprocessing.connection import wait
 from types import ModuleType
 
 import torch
@@ -63,11 +64,15 @@ class Ranks:
     """Run a function on the first `size` ranks and return what each returned, in order of rank."""
 
     def __init__(self, module: str):
+        self.module = module
+        self._start()
+
+    def _start(self) -> None:
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         context = multiprocessing.get_context("spawn")
         self.channels, theirs = map(list, zip(*(context.Pipe() for _ in range(SIZE))))
         host, self.hold = context.Pipe(duplex=False)
-        self.template = context.Process(target=_fork, args=(self.store.port, module, theirs, host))
+        self.template = context.Process(target=_fork, args=(self.store.port, self.module, theirs, host))
         self.template.start()
         for end in (*theirs, host):
             end.close()
@@ -75,10 +80,16 @@ class Ranks:
     def __call__(self, name: str, size: int, **arguments) -> list:
         for channel in self.channels[:size]:
             channel.send_bytes(_pack((name, size, arguments)))
-        answers = [_unpack(channel.recv_bytes()) for channel in self.channels[:size]]
-        for rank, (kind, value) in enumerate(answers):
-            assert kind == "value", f"rank {rank} of {size}:\n{value}"
-        return [value for _, value in answers]
+        ranks = {channel: rank for rank, channel in enumerate(self.channels[:size])}
+        answers: dict[int, object] = {}
+        while len(answers) < size:
+            for channel in wait([channel for channel, rank in ranks.items() if rank not in answers]):
+                kind, answers[ranks[channel]] = _unpack(channel.recv_bytes())
+                if kind == "error":  # the others may wait for it for ever
+                    self.close()
+                    self._start()
+                    raise AssertionError(f"rank {ranks[channel]} of {size}:\n{answers[ranks[channel]]}")
+        return [answers[rank] for rank in range(size)]
 
     def close(self) -> None:
         """End the ranks, whatever they do, and their template."""
