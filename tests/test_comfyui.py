@@ -175,10 +175,10 @@ def test_cancel_ends_the_run_within_a_step_and_says_so_the_ranks_stay_warm_and_n
 
 
 def test_after_a_cancel_while_decoding_the_next_run_works_and_no_memory_is_lost(server):
-    again = short("prompt_timeline", seed=23, frames=200, steps=1)
+    again = short("prompt_timeline", seed=23, frames=100, steps=1)
     assert server.run(again).end == "execution_success"
     memory = server.memory()
-    seen = server.run_and_cancel(short("prompt_timeline", seed=24, frames=200, steps=1), "decode")
+    seen = server.run_and_cancel(short("prompt_timeline", seed=24, frames=100, steps=1), "decode")
     assert seen.end == "execution_interrupted" and seen.detail["node_type"] == again["decode"]["class_type"]
     again["sampler"]["inputs"]["seed"] = 25
     assert server.run(again).end == "execution_success"

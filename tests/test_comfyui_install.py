@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.comfyui import find_comfyui
@@ -23,15 +24,16 @@ def test_installing_the_pack_changes_no_package_of_comfyui(tmp_path):
     theirs = (find_comfyui() / "requirements.txt").read_text().splitlines()
     light = tmp_path / "comfyui.txt"
     light.write_text("\n".join(line for line in theirs if not line.startswith(("torch", "kornia", "spandrel"))))
-    alone, together = (would_install(tmp_path, light, *more) for more in ((), (ROOT / "requirements.txt",)))
+    ours = (light, ROOT / "requirements.txt")
+    with ThreadPoolExecutor() as threads:
+        alone, together = threads.map(would_install, (tmp_path / "alone.json", tmp_path / "together.json"), ((light,), ours))
     assert len(alone) > 40 and "diffusers" not in alone and "diffusers" in together
     assert {name: together[name] for name in alone} == alone
     assert "torch" not in together
 
 
-def would_install(folder: Path, *files: Path) -> dict[str, str]:
-    """Return the versions, by package, that pip would install into an empty environment."""
-    report = folder / "report.json"
+def would_install(report: Path, files: tuple[Path, ...]) -> dict[str, str]:
+    """Return the versions, by package, that pip would install into an empty environment; it leaves a report."""
     options = ["--quiet", "--dry-run", "--ignore-installed", "--report", str(report)]
     listed = [word for file in files for word in ("-r", str(file))]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *listed], check=True, capture_output=True)
