@@ -12,7 +12,7 @@ SHORT := tests/test_folder_forms.py tests/test_same_video.py tests/test_sampler.
 	tests/test_comfyui.py::test_the_pack_is_imported_without_a_warning_and_no_rank_runs \
 	tests/test_comfyui.py::test_a_shipped_workflow_runs_to_its_end tests/test_comfyui.py::test_the_plan_is_shown_without_a_rank
 
-.PHONY: help demo test test-oldest test-gpu check bench quality faults model model-quality clean
+.PHONY: help demo test bench-test test-oldest test-gpu check bench quality faults model model-quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,14 +27,18 @@ demo: $(ENV)/installed ## make 96 frames on two CPU ranks, into demo/
 
 test: $(ENV)/installed $(ENV)/comfyui ## run all tests
 	@echo "test: all tests, on real gloo ranks and in a real ComfyUI (about fifteen minutes on two cores)"
-	@$(RUN) -m pytest -q
+	@$(RUN) -m pytest -q --durations=15
+
+bench-test: $(ENV)/installed ## run the tests of what measures: benchmarks, metrics, the pages' writers
+	@echo "bench-test: tests of the benchmarks' own code (two minutes on two cores)"
+	@$(RUN) -m pytest -q --durations=15 tests/benchmarks
 
 test-gpu: $(ENV)/installed ## run the tests that need a GPU, or two of them; elsewhere say why they are skipped
 	@$(RUN) -m pytest -q -rs -m "gpu or gpus"
 
 test-oldest: $(OLDEST)/installed ## run a few tests with the oldest libraries that ComfyUI and requirements.txt allow
 	@echo "test-oldest: models, videos and templates with the oldest libraries allowed (a few minutes on two cores)"
-	@$(OLDEST)/bin/python -m pytest -q $(SHORT)
+	@$(OLDEST)/bin/python -m pytest -q --durations=15 $(SHORT)
 
 check: $(ENV)/installed ## format, lint and types
 	@$(ENV)/bin/ruff format --check .

@@ -5,6 +5,6 @@ WEB_DIRECTORY = "./web"  # help pages; `[tool.comfy] web` would serve them under
 
 async def comfy_entrypoint():
     """Return the pack's extension; ComfyUI calls this once, at its start."""
-    from nodes.extension import VideoInfinity
+    from .nodes.extension import VideoInfinity
 
     return VideoInfinity()

@@ -15,7 +15,8 @@ from parallel.job.job import Job, Noise
 from parallel.layers import attention as frame_attention
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import NormConv
-from parallel.layers.exchange import Exchange
+from parallel.layers.exchange import Arrivals, Exchange
+from parallel.layers.guidance import Guidance
 from parallel.layers.patch import Swap, patched
 from parallel.layers.view import Halo, View
 from parallel.maths import attention, clips
@@ -154,7 +155,7 @@ def _sample(
 ) -> torch.Tensor:
     scheduler = schedule.build(model.folder, job.scheduler)
     steps = schedule.timesteps(scheduler, job, view.group.device)
-    heard = encode.encode_prompts(model, job, frames or view.clip)
+    conditioning = encode.encode_prompts(model, job, frames or view.clip)
     size = (model.folder.latent_channels, job.frames, job.height // model.folder.scale, job.width // model.folder.scale)
     drawn = replace(view, span=span_of(job)) if frames else view
     start = generate.draw_start(job, None, torch.Size(size), view=drawn, scheduler=scheduler, schedule=steps)
@@ -168,7 +169,9 @@ def _sample(
             for module in change.new.modules():
                 alter(module)
     with patched(changes):
-        *_, last = denoise(unet or model.unet, scheduler, start, [heard], job=job, timesteps=steps, biases=biases)
+        together = Guidance(job.guidance_scale, Group(0, 1, view.group.device))
+        net = unet or model.unet
+        *_, last = denoise(net, scheduler, start, conditioning, together, job=job, timesteps=steps, biases=biases)
     return last[0]
 
 
@@ -180,7 +183,7 @@ class Closed(Halo):
     """A halo of zeros, whatever lies beside the clip."""
 
     def __init__(self, view: View, reach: int):
-        self.lane = view.drive([()] * len(view.clips))
+        self.route = view.route([()] * len(view.clips))
         self.before = self.after = reach
         self.left, self.right = [], []
 
@@ -192,20 +195,20 @@ class ClosedView(View):
         return self.halos.setdefault(reach, Closed(self, reach))
 
 
-class OwnNote(Exchange):
+class OwnHeader(Exchange):
     """An exchange that fetches frames and forgets what the others measured."""
 
-    def __call__(self, x: torch.Tensor, note: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        far, _ = super().__call__(x, note)
-        return far, None if note is None else note[None]
+    def __call__(self, x: torch.Tensor, header: torch.Tensor | None = None) -> Arrivals:
+        arrivals = super().__call__(x, header)
+        return replace(arrivals, headers=None if header is None else header[None])
 
 
 def _forget_others(module: torch.nn.Module, *, transformers: bool = True) -> None:
     if isinstance(module, NormConv):
-        module.exchange = OwnNote(module.exchange.lane, module.exchange.group, module.exchange.call)
+        module.exchange = OwnHeader(module.exchange.route, module.exchange.group, module.exchange.call)
     if isinstance(module, FrameTransformer) and transformers:
         first = module.exchanges[0]
-        module.exchanges[0] = OwnNote(first.lane, first.group, first.call)
+        module.exchanges[0] = OwnHeader(first.route, first.group, first.call)
 
 
 class GhostBiases(Biases):
@@ -215,7 +218,7 @@ class GhostBiases(Biases):
         super().set(local, global_)
         reach, frames = self.view.span.local_context, self.view.span.frames
         masks = []
-        for block, mask in zip(self.view.blocks, self.masks):
+        for block, mask in zip(self.view.query_blocks, self.masks):
             missing = torch.tensor([max(0, reach - q) + max(0, q + reach - frames + 1) for q in block.queries])
             ghosts = torch.where(torch.arange(int(missing.max())) < missing[:, None], local, -torch.inf)
             mask = torch.zeros(len(block.queries), len(block.keys)) if mask is None else mask[:, : len(block.keys)]

@@ -14,12 +14,12 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.claims import Claim, ratio, report, take_turns
+from harness.live import LiveBytes
 from parallel.comm.group import Group
 from parallel.layers.attention import Biases, attend_block
 from parallel.layers.view import View
 from parallel.maths import attention, scope
 from parallel.maths.slices import Slices
-from tests.live import LiveBytes
 
 HEADS, WIDTH = 5, 64
 PIXELS = 128  # of 2,560: a twentieth, for all, so that it ends; both are linear in pixels
@@ -36,19 +36,19 @@ class Clip:
         self.span = scope.Span(frames, **SPAN)
         self.view = View(Group(RANK, RANKS, torch.device("cpu")), self.span)
         self.biases = Biases(self.view)
-        own, needed = len(self.view.clip), len(self.view.clip) + len(self.view.scope_lane.arrivals)
+        own, needed = len(self.view.clip), len(self.view.clip) + len(self.view.scope_route.arrivals)
         generator = torch.Generator().manual_seed(0)
         self.q, self.k, self.v = (
             torch.randn(count, PIXELS, HEADS * WIDTH, generator=generator) for count in (own, needed, needed)
         )
-        order = (*self.view.clip, *self.view.scope_lane.arrivals)
+        order = (*self.view.clip, *self.view.scope_route.arrivals)
         self.mask = attention.logit_mask(scope.kinds(self.view.clip, order, self.span), 0.0, 0.0)
 
     def blocked(self) -> torch.Tensor:
         """Return (F, P, C) as layers/attention.py makes it."""
         out = torch.empty_like(self.q)
         for cut in Slices().over_pixels(PIXELS, 4 * self.k[:, 0].numel() * self.k.element_size()):
-            for number, block in enumerate(self.view.blocks):
+            for number, block in enumerate(self.view.query_blocks):
                 start = block.queries.start - self.view.clip.start
                 rows = slice(start, start + len(block.queries))
                 q_PNQD = self.q[rows, cut].unflatten(-1, (HEADS, WIDTH)).permute(1, 2, 0, 3)

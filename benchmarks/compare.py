@@ -15,13 +15,13 @@ from diffusers.models.attention import BasicTransformerBlock, FreeNoiseTransform
 
 from benchmarks import standard
 from benchmarks.claims import Claim, report
+from harness.live import LiveBytes
 from parallel.comm.group import Group
 from parallel.layers.attention import Biases
 from parallel.layers.patch import patched
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
-from tests.live import LiveBytes
 
 LATENT = 16
 LENGTHS = (48, 96, 192)

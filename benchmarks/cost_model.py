@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import standard
 from parallel.families import traffic
-from parallel.families.folder import UNetShape
+from parallel.families.unet_shape import UNetShape, exchanges
 from parallel.maths import clips, scope
 
 BRANCHES = 2  # of CFG
@@ -79,7 +79,7 @@ def model(name: str, height: int, width: int) -> Model:
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         unet(sample, step, encoder_hidden_states=text)
     shape = UNetShape(**{key: unet.config[key] for key in UNetShape.model_fields})
-    return Model(traffic.frame_layers(shape, height, width), counter.get_total_flops())
+    return Model(exchanges(shape, height, width), counter.get_total_flops())
 
 
 def paper_machine() -> Machine:
@@ -108,7 +108,7 @@ def call_flop(unet: Model, span: scope.Span, ranks: int) -> float:
 def call_pairs(unet: Model, span: scope.Span, ranks: int) -> float:
     """Return queries times keys that the busiest rank scores, each as many times as it has numbers, over all layers."""
     length, cut = scope.block_length(span), clips.cut(span.frames, ranks)
-    scored = (sum(len(b.queries) * len(b.keys) for b in scope.blocks(clip, span, length)) for clip in cut)
+    scored = (sum(len(b.queries) * len(b.keys) for b in scope.query_blocks(clip, span, length)) for clip in cut)
     return BRANCHES * max(scored) * sum(layer.numbers for layer in unet.layers if layer.flop)
 
 

@@ -24,11 +24,11 @@ from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs
 from parallel.layers.frames import OverFrames
 from parallel.layers.patch import patched
+from parallel.layers.stale import mode
 from parallel.layers.turns import Turns
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
-from parallel.sampler.denoise import run_calls
 
 REPEATS = 16  # two rounds of stale context
 STALE_FOR = Tuning().stale_for
@@ -50,18 +50,17 @@ class Way:
     def call(self) -> None:
         """Make one UNet call, when all ranks are ready, and note its time. The first is exact, and not counted."""
         call, number = self.view.call, len(self.seconds)
-        call.stale = self.stale and number > 0
-        call.keep = self.stale and number % STALE_FOR == 0
+        call.mode = mode(number, list(range(0, number + 1, STALE_FOR)) if self.stale else [])
         video, text = standard.call(standard.FRAMES)
         own = video[:, :, self.view.clip.start : self.view.clip.stop]
-        branches = [slice(branch, branch + 1) for branch in range(len(own))] if call.turns else [slice(None)]
+        branches = [slice(branch, branch + 1) for branch in range(len(own))] if isinstance(call.turns, Turns) else [slice(None)]
         works = [partial(self._call_unet, own[branch], text[branch]) for branch in branches]
         meter = self.view.group.meter
         with torch.inference_mode(), patched(self.changes):
             hooks = [handle for module in self.unet.modules() for handle in self._watch(module)]
             dist.barrier()
             began, waited = time.perf_counter(), meter.waited
-            run_calls(call, works)
+            call.turns.run(works)
             self.seconds.append(time.perf_counter() - began)
             self.profile["waiting for others"] += meter.waited - waited
             if not number:
@@ -102,7 +101,7 @@ def measure(group: Group, repeats: int) -> dict[str, Any]:
         for way in ways.values():
             way.call()
     for way in ways.values():
-        way.view.call.drain()
+        way.view.call.kept.drain()
     return {
         "seconds": {name: way.seconds[1:] for name, way in ways.items()},
         "profile": {name: {part: spent / repeats for part, spent in way.profile.items()} for name, way in ways.items()},

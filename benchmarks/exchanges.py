@@ -12,13 +12,12 @@ from benchmarks import standard, two_ranks
 from benchmarks.claims import Claim, report
 from parallel.comm.group import Group
 from parallel.families import traffic
-from parallel.families.folder import UNetShape
+from parallel.families.unet_shape import UNetShape, count_messages, exchanges
 from parallel.layers.attention import Biases
 from parallel.layers.patch import patched
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
-from parallel.plan import count_messages
 
 SPAN = Span(standard.FRAMES, standard.LOCAL, standard.GLOBAL)
 PAPER = Span(2300, 8, 16)  # the paper's longest video and its scopes
@@ -45,8 +44,8 @@ def main() -> int:
     config = standard.unet().config
     shape, crafter = UNetShape(**{name: config[name] for name in UNetShape.model_fields}), UNetShape()
     (messages, sent), _ = two_ranks.run(count)
-    layers = traffic.frame_layers(shape, standard.LATENT, standard.LATENT)
-    big = traffic.frame_layers(crafter, *standard.VIDEO_CRAFTER_LATENT)
+    layers = exchanges(shape, standard.LATENT, standard.LATENT)
+    big = exchanges(crafter, *standard.VIDEO_CRAFTER_LATENT)
     middle = traffic.sent_bytes(big, PAPER, 8, item=2)[4]
     details = {
         "messages a UNet call, measured": messages,

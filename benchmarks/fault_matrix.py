@@ -1,7 +1,7 @@
 """Every fault at every point of a job, on real ranks: does it end in the right video, or in one clear error?
 
 {load, encode, first, middle and last step, decode, hand-over} x {SIGKILL, SIGSTOP, exception, out of memory} x {rank 0, last
-rank}, on three ranks. The ranks run tests/faulty_worker.py, which is the pool's own worker but for the fault.
+rank}, on three ranks. The ranks run harness/faulty_worker.py, which is the pool's own worker but for the fault.
 """
 
 import logging
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from harness.faulty_worker import KINDS, POINTS
+from harness.processes import ends
 from parallel.job.errors import RankFailed
 from parallel.job.job import Job
 from parallel.pool import Pool, Video, ranks
 from parallel.pool.watch import Patience
-from tests.conftest import ends
-from tests.faulty_worker import KINDS, POINTS
 
 SIZE = 3
 LOST = ("SIGKILL", "SIGSTOP")  # what the others go on from; the rest is an error
@@ -52,7 +52,7 @@ def faulty(rank: int, point: str, kind: str) -> Iterator[None]:
     """Let the ranks that start inside the block have one fault, once."""
     before = ranks.WORKER
     with tempfile.TemporaryDirectory() as folder:
-        ranks.WORKER = "tests.faulty_worker"
+        ranks.WORKER = "harness.faulty_worker"
         os.environ["VIDEO_INFINITY_FAULT"] = f"{rank},{point},{kind},{folder}/happened"
         try:
             yield

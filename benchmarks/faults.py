@@ -1,7 +1,7 @@
 """Does it survive? `make faults` runs all of it, `python -m benchmarks.faults --rounds 1 --runs 20` less.
 
 Every fault at every point of a job (fault_matrix.py), what a lost rank costs, how soon it is noticed, what snapshots cost, a
-host that is killed, a server under pressure (pressure.py), hostile inputs by kind (tests/hostile.py).
+host that is killed, a server under pressure (harness/pressure.py), hostile inputs by kind (harness/hostile.py).
 """
 
 import argparse
@@ -17,18 +17,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import fault_matrix, pressure
+from benchmarks import fault_matrix
 from benchmarks.claims import FOLDER, Claim, report
+from harness import builders, hostile, pressure
+from harness.comfyui import Server
+from harness.jobs import job
+from harness.places import BUNDLED
+from harness.processes import ends
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.pool import Pool
 from parallel.sampler import generate, load
 from parallel.wire.snapshot import Snapshot, shapes
-from tests import builders, hostile
-from tests.comfyui import Server
-from tests.conftest import BUNDLED, ends
-from tests.test_pool import job
 
 STEPS = 12
 KILLS = 5
@@ -115,9 +116,9 @@ def measure_snapshot() -> Claim:
     """Return the share of denoising that keeping every step costs, on one rank."""
 
     class Timed(Snapshot):
-        def write(self, *arguments) -> None:
+        def write_clip(self, *arguments) -> None:
             began = time.perf_counter()
-            super().write(*arguments)
+            super().write_clip(*arguments)
             spent.append(time.perf_counter() - began)
 
     work, spent = bundled(decode=False), []

@@ -15,13 +15,14 @@ import torch
 from benchmarks import two_ranks
 from benchmarks.claims import Claim, report
 from parallel.comm.group import Group
-from parallel.job.job import DECODED_AT_ONCE
+from parallel.families.unet3d import UNet3D
 from parallel.maths import clips
-from parallel.sampler.decode import write
+from parallel.sampler.decode import write_frames
 from parallel.wire.blocks import Block, attach
 from parallel.wire.messages import BlockHandle
 
 FRAMES, HEIGHT, WIDTH = 500, 320, 512
+AT_ONCE = UNet3D.decoded_at_once
 REPEATS = 5
 
 
@@ -29,12 +30,12 @@ def hand_over(group: Group, handle: BlockHandle) -> tuple[float, float]:
     """Write this rank's clip; return when it began and when it was through, by the machine's clock."""
     clip = clips.cut(FRAMES, group.size)[group.rank]
     out_FHWC = attach(handle)[clip.start : clip.stop]
-    images = torch.rand(DECODED_AT_ONCE, 3, HEIGHT, WIDTH) * 2 - 1  # as the VAE leaves them
+    images = torch.rand(AT_ONCE, 3, HEIGHT, WIDTH) * 2 - 1  # as the VAE leaves them
     torch.distributed.barrier()
     began = time.monotonic()
-    for start in range(0, len(clip), DECODED_AT_ONCE):
+    for start in range(0, len(clip), AT_ONCE):
         places = range(start, min(start + len(images), len(clip)))
-        write(images[: len(places)], out_FHWC, places)
+        write_frames(images[: len(places)], out_FHWC, places)
     return began, time.monotonic()
 
 

@@ -2,7 +2,7 @@
 
 VideoCrafter2's UNet at 512x320 in float16, in slices, guidance's branches one after the other. Bytes of live tensors are
 counted, not allocated blocks. At full size tensors have shapes but no numbers (the device `meta`), so nothing is computed; at a
-small size, with all its channels, the same count is made of a real run. The formula is parallel/plan.py's.
+small size, with all its channels, the same count is made of a real run. The formula is parallel/families/unet_shape.py's.
 """
 
 import time
@@ -12,16 +12,15 @@ from diffusers import UNet3DConditionModel
 
 from benchmarks import standard
 from benchmarks.claims import Claim, report
+from harness.live import LiveBytes
 from parallel.comm.group import Group
-from parallel.families.folder import UNetShape
+from parallel.families.unet_shape import UNetShape, call_numbers
 from parallel.layers.attention import Biases
 from parallel.layers.patch import patched
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.maths.slices import Slices
 from parallel.models import unet3d
-from parallel.plan import call_numbers
-from tests.live import LiveBytes
 
 FRAMES = (64, 128)  # the second has so many more, and what those add is what a frame costs
 REAL_FRAMES, REAL_LATENT = (8, 16), (16, 8)
@@ -47,7 +46,7 @@ def peak(net: UNet3DConditionModel, frames: int, latent: tuple[int, int], *, par
     video = torch.zeros(1, 4, frames, *latent, dtype=dtype, device=device)
     text = torch.zeros(1, standard.TOKENS, standard.VIDEO_CRAFTER["cross_attention_dim"], dtype=dtype, device=device)
     view = View(Group(0, 1, device), Span(frames, 8, 16), slices)
-    changes = unet3d.frame_changes(net, view, Biases(view), park=park)
+    changes = unet3d.frame_changes(net, view, Biases(view), offload_skips=park)
     with torch.inference_mode(), patched(changes), LiveBytes(device.type, net.parameters()) as live:
         net(video, torch.tensor(500, device=device), encoder_hidden_states=text)
     return live.peak
@@ -64,7 +63,7 @@ def a_frame(
 
 def formula(latent: tuple[int, int], dtype: torch.dtype, *, park: bool) -> int:
     """Return the bytes a frame that the plan reckons with."""
-    return call_numbers(UNetShape(), latent[0] * latent[1], park=park) * dtype.itemsize
+    return call_numbers(UNetShape(), latent[0] * latent[1], offload_skips=park) * dtype.itemsize
 
 
 def main() -> int:

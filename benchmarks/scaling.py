@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from benchmarks import cost_model, standard, two_ranks
 from benchmarks.claims import Claim, report
-from parallel.comm.fetch import Route, drive, fetch
+from parallel.comm.fetch import Routes, fetch
 from parallel.comm.group import Group
 from parallel.layers.attention import Biases
 from parallel.layers.patch import patched
@@ -52,11 +52,11 @@ def seconds_of(unet: torch.nn.Module, group: Group, latent: int, frames: int, re
 
 def message_seconds(group: Group, numbers: int, repeats: int = 60) -> float:
     """Return the median time of one exchange of a frame of so many numbers with the other rank."""
-    lane = drive(Route((range(1), range(1, 2)), ((1,), (0,))), group.rank, group.device)
+    route = Routes((range(1), range(1, 2)), ((1,), (0,))).of(group.rank, group.device)
     frame, times = torch.zeros(1, numbers), []
     for _ in range(repeats):
         began = time.perf_counter()
-        fetch(frame, 0, lane, group).wait()
+        fetch(frame, 0, route, group).wait()
         times.append(time.perf_counter() - began)
     return statistics.median(times)
 

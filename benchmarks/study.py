@@ -11,13 +11,13 @@ import torch
 from benchmarks import ablations, shape_metrics, two_ranks, video_metrics
 from benchmarks.ablations import CLIP, GLOBAL, LOCAL, OVERLAP, SCOPES, WAYS, Way
 from benchmarks.model_quality import captions
+from harness.places import BUNDLED
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.sampler import load
 from parallel.sampler.decode import decode
 from scripts.shapes import COLOURS, Scene
-from tests.conftest import BUNDLED
 
 STEPS, GUIDANCE = 8, 3.0
 SHORT, MIDDLE, LONG = 64, 240, 960

@@ -10,9 +10,10 @@ from typing import Literal
 
 import torch
 
-from ..parallel.families.folder import ModelFolder
+from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused
 from ..parallel.job.job import Job
+from ..parallel.pool.init import check_finite
 from . import host
 
 
@@ -47,7 +48,7 @@ def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
         raise JobRefused(f"latent: {wanted}, got {got}, a batch of {got[0]} videos: run them one by one")
     if samples.ndim not in (4, 5) or samples.shape[1] != channels or 0 in got:
         raise JobRefused(f"latent: {wanted}, got {got}: use one that this model's VAE made")
-    _check_finite("latent", samples)
+    check_finite("latent", samples)
     raw_CTHW = samples[0] if samples.ndim == 5 else samples.movedim(1, 0)
     return raw_CTHW.float() * model.scaling_factor
 
@@ -61,7 +62,8 @@ def _check_kind(latent: dict, model: ModelFolder) -> None:
         )
     if "type" in latent:
         raise JobRefused(f"latent: wanted a video's latents, got those of type {latent['type']!r}: use another node for them")
-    for field, ratio in (("downscale_ratio_spacial", model.scale), ("downscale_ratio_temporal", 1)):
+    ratios = {"downscale_ratio_spacial": model.scale, "downscale_ratio_temporal": model.geometry.frames_per_latent}
+    for field, ratio in ratios.items():
         if latent.get(field, ratio) != ratio:
             raise JobRefused(f"latent: wanted {field} {ratio}, got {latent[field]}: use a latent that was made for this model")
 
@@ -88,15 +90,8 @@ def frames_of(name: str, image: torch.Tensor) -> torch.Tensor:
         raise JobRefused(
             f"{name}: wanted pictures (T, H, W, 3), got {tuple(image.shape)}: use an IMAGE with red, green and blue"
         )
-    _check_finite(name, image)
+    check_finite(name, image)
     return image[..., :3]
-
-
-def _check_finite(name: str, values: torch.Tensor) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise JobRefused(
-            f"{name}: wanted finite numbers, got some that are not: make it again, in a wider type such as float32"
-        )
 
 
 def fit(start: Start, job: Job) -> torch.Tensor:

@@ -36,6 +36,6 @@ class ClipParallelDecode(io.ComfyNode):
         latents_CTHW = border.from_comfyui(latent, parts)
         _, frames, height, width = latents_CTHW.shape
         size = {"frames": frames, "height": height * parts.scale, "width": width * parts.scale}
-        job = still_job(model, "latent", **size, decode=True)
-        video = host.run(job, ranks or RanksChoice(), init=latents_CTHW, init_is_latents=True)
+        job = still_job(model, parts, "latent", **size, decode=True)
+        video = host.run(job, parts, ranks or RanksChoice(), init=latents_CTHW, init_is_latents=True)
         return io.NodeOutput(video.frames)

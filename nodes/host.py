@@ -16,7 +16,7 @@ from comfy.patcher_extension import CallbacksMP
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..parallel.families.folder import inspect
+from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused, Stopped
 from ..parallel.job.job import Job
 from ..parallel.plan import keys_notice, plan
@@ -34,6 +34,7 @@ TEXT_SECONDS = 0.5  # between two texts of one phase
 KNOWN_VAES = {(4, 0.18215): latent_formats.SD15, (4, 0.13025): latent_formats.SDXL}  # by latent channels and scaling factor
 PHASE_SHARES = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.9}  # where each phase begins on the progress bar
 
+_names: dict[str, str] = {}  # of model folders by path, as they were listed last: a run need not look for them again
 _warm: dict[tuple, "WarmPool"] = {}  # pools outlive a run; ComfyUI's memory manager can end them at any time
 
 
@@ -42,6 +43,7 @@ def model_folders() -> dict[str, str]:
     found = {BUNDLED: str(Path(__file__).resolve().parents[1] / "assets" / "moving-shapes")}
     for root in folder_paths.get_folder_paths("diffusers"):
         found |= {name: place for name, place in folders.named(root).items() if name not in found}
+    _names.update({place: name for name, place in reversed(found.items())})  # a folder that has two goes by the first
     return found
 
 
@@ -75,24 +77,28 @@ class WarmPool:
             memory.free_memory(grown, device, keep_loaded=own)
 
 
-def run(job: Job, choice: RanksChoice, *, init: torch.Tensor | None = None, init_is_latents: bool = False) -> Video:
-    """Run a job on the chosen ranks with ComfyUI's progress bar, preview and Cancel. The init is as `Pool.run` takes it.
+def run(
+    job: Job, model: ModelFolder, choice: RanksChoice, *, init: torch.Tensor | None = None, init_is_latents: bool = False
+) -> Video:
+    """Run a job, with its model as it was inspected, on the chosen ranks, under ComfyUI's progress bar, preview and Cancel.
 
+    The init is as `Pool.run` takes it.
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
-    devices = resolve(choice.devices, frames=job.frames)
-    memory = plan(job, len(devices)).memory  # first: a job that is refused ends no other pool
+    devices = resolve(choice.devices, frames=model.geometry.latents(job.frames))
+    memory = plan(job, len(devices), model).memory  # first: a job that is refused ends no other pool
     warm = _warm_pool(devices, choice.threads or None)
     warm.enlist(memory.peak)
     notice = keys_notice(job) if job.num_inference_steps else None
     try:
-        with Progress(job) as progress:
+        with Progress(job, model) as progress:
             if notice is not None:
                 progress.notify(notice)
             if not warm.pool.process_ids:
                 progress.say(starting(devices))
             video = warm.pool.run(
                 job,
+                model=model,
                 init=init,
                 init_is_latents=init_is_latents,
                 on_step=progress,
@@ -120,15 +126,15 @@ def _warm_pool(devices: tuple[str, ...], threads: int | None) -> WarmPool:
 class Progress:
     """What ComfyUI shows of a run while it is in the `with`: the bar, a preview, and a text on the node under the notices."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, model: ModelFolder):
         self.decodes = job.decode
         self.bar = comfy.utils.ProgressBar(1000)
         self.status = Status(model_name(job.model))
-        self.colours = known_colours(job)
+        self.colours = known_colours(model)
         self.notices: list[str] = []
         self.said = ""
         self.shown = 0  # the step of the last preview
-        self.began = self.told = time.monotonic()
+        self.began = self.shown_at = time.monotonic()
         self.cancelled = False
 
     def __enter__(self) -> "Progress":
@@ -147,11 +153,11 @@ class Progress:
     def __call__(self, step: Step, latents_CTHW: torch.Tensor) -> None:
         """Show a step. The slowest rank counts."""
         now, before = time.monotonic(), self.status.phase
-        self.status.hear(step, now)
+        self.status.record(step, now)
         line = self.status.line(now)
         if self.status.phase != before:
             self.say(line)
-        elif now > self.told + TEXT_SECONDS and line != self.said:
+        elif now > self.shown_at + TEXT_SECONDS and line != self.said:
             self.say(line, note=False)
         preview = None
         if self.status.phase == "denoise" and self.status.done > self.shown and previews_wanted():
@@ -180,11 +186,11 @@ class Progress:
         self._show()
 
     def _show(self) -> None:
-        self.told = time.monotonic()
-        tell("\n".join(filter(None, [*self.notices, self.said])))
+        self.shown_at = time.monotonic()
+        show_text("\n".join(filter(None, [*self.notices, self.said])))
 
 
-def tell(text: str) -> None:
+def show_text(text: str) -> None:
     """Write a text on the node that runs, in place of the one before."""
     context, server = get_executing_context(), PromptServer.instance
     if context is not None and server is not None:
@@ -197,14 +203,12 @@ def previews_wanted() -> bool:
 
 
 def model_name(path: str) -> str:
-    """Return the name that a user chose a model folder by."""
-    names = [name for name, place in model_folders().items() if place == path]
-    return names[0] if names else Path(path).name
+    """Return the name that a user chose a model folder by, among those that were listed last."""
+    return _names.get(path) or Path(path).name
 
 
-def known_colours(job: Job) -> Colours | None:
-    """Return the colours of a job's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
-    model = inspect(job.model, job.parts)
+def known_colours(model: ModelFolder) -> Colours | None:
+    """Return the colours of a model's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
     own = stored_colours(model.vae, model.latent_channels)
     known = KNOWN_VAES.get((model.latent_channels, model.scaling_factor))
     if own is not None or known is None:

@@ -3,12 +3,13 @@
 from comfy_api.latest import io
 
 from ..parallel.families import folder
+from ..parallel.families.table import ModelFolder
 from ..parallel.job import timeline
 from ..parallel.job.errors import Overflowed
 from ..parallel.job.job import MAX_FRAMES, Job
 from . import border, host
 from .model import find
-from .sockets import CATEGORY, ModelChoice, RanksChoice, TimelineText
+from .sockets import CATEGORY, RanksChoice, TimelineText
 from .timeline import PROMPT
 from .widgets import build_job, check_widgets, checks_widgets, fill_sizes, seed_input, size_inputs
 
@@ -62,12 +63,12 @@ class LongVideo(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, **widgets) -> io.NodeOutput:
-        job = _job(**widgets)
+        job, model = _job(**widgets)
         try:
-            video = host.run(job, RanksChoice())
+            video = host.run(job, model, RanksChoice())
         except Overflowed as error:
             raise Overflowed(f"{error}. {OWN_DTYPE}", rank=None) from error
-        latent = border.to_comfyui(video.latents, folder.inspect(job.model))
+        latent = border.to_comfyui(video.latents, model)
         return io.NodeOutput(video.frames, latent, job.fps)
 
 
@@ -78,14 +79,13 @@ def _check(node: type[io.ComfyNode], typed: dict) -> None:
         timeline.read_prompt(typed["prompt"], fps=FPS, frames=typed.get("frames", MAX_FRAMES))
     if "model" in typed:
         blank = {"prompt": "0: a", "width": 8192, "height": 8192, "frames": 1, "seed": 0}  # what any model can make
-        job = _job(**blank | {name: value for name, value in typed.items() if name != "prompt"})
-        folder.check(job, 1)
+        job, model = _job(**blank | {name: value for name, value in typed.items() if name != "prompt"})
+        folder.check(job, 1, model)
 
 
-def _job(*, model: str, prompt: str, width: int, height: int, frames: int, seed: int) -> Job:
-    path, _ = find(model)
-    choice = ModelChoice(model=path, dtype=host.fitting_dtype())
-    sizes = fill_sizes(folder.inspect(path), width=width, height=height, frames=frames)
-    told = TimelineText(text=timeline.as_timeline(prompt), fade=4)
+def _job(*, model: str, prompt: str, width: int, height: int, frames: int, seed: int) -> tuple[Job, ModelFolder]:
+    choice, parts = find(model, dtype=host.fitting_dtype())
+    sizes = fill_sizes(parts, width=width, height=height, frames=frames)
+    prompts = TimelineText(text=timeline.as_timeline(prompt), fade=4)
     cfg = 3.0 if model == host.BUNDLED else 9.0
-    return build_job(choice, told, None, fps=FPS, steps=20, cfg=cfg, seed=seed, **sizes)
+    return build_job(choice, prompts, None, fps=FPS, steps=20, cfg=cfg, seed=seed, **sizes), parts

@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..parallel.families import folder
+from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused
 from ..parallel.job.job import checked
 from . import host
@@ -61,15 +62,15 @@ class LoadVideoModel(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "none") -> io.NodeOutput:
-        first, second = find(model, parts)
-        return io.NodeOutput(checked(ModelChoice, model=first, parts=second, dtype=dtype, offload=offload))
+        choice, _ = find(model, parts, dtype=dtype, offload=offload)
+        return io.NodeOutput(choice)
 
 
-def find(model: str, parts: str = SAME) -> tuple[str, str | None]:
-    """Return the folders that two names stand for; raise JobRefused if they are not there or can't be run."""
+def find(model: str, parts: str = SAME, **how: str) -> tuple[ModelChoice, ModelFolder]:
+    """Return the choice that two names stand for, and what their folders hold; raise JobRefused if they can't be run."""
     found = host.model_folders()
     if model not in found or (parts != SAME and parts not in found):
         raise JobRefused(f"model {model!r} with parts {parts!r} is not in models/diffusers: choose one of {', '.join(found)}")
     first, second = found[model], None if parts == SAME else found[parts]
-    folder.inspect(first, second)
-    return first, second
+    inspected = folder.inspect(first, second)
+    return checked(ModelChoice, model=first, parts=second, **how), inspected

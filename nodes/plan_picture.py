@@ -18,9 +18,9 @@ def draw(outline: Plan, frame: int) -> Image.Image:
     pen = Pen(ImageDraw.Draw(picture), outline.job.frames)
     pen.axis(24, outline.job.fps)
     pen.label(84, "clips")
-    for rank, clip in enumerate(outline.clips):
+    for rank, frames in enumerate(outline.frames):
         name = f"rank {rank}" if len(outline.clips) <= MOST_LABELS else ""
-        pen.bar((clip.start, clip.stop), (72, 112), RANKS[rank % len(RANKS)], name, (255, 255, 255))
+        pen.bar((frames.start, frames.stop), (72, 112), RANKS[rank % len(RANKS)], name, (255, 255, 255))
     _draw_sight(pen, outline, frame)
     _draw_prompts(pen, outline)
     return picture
@@ -48,7 +48,7 @@ def _draw_prompts(pen: "Pen", outline: Plan) -> None:
     pen.label(248, "prompts")
     colours = [PROMPTS[number % len(PROMPTS)] for number in range(len(outline.job.prompts))]
     for x in range(LEFT, WIDTH - RIGHT):
-        before, now, share = outline.hears(min(outline.job.frames - 1, pen.frame_at(x)))
+        before, now, share = outline.prompts_at(min(outline.job.frames - 1, pen.frame_at(x)))
         mixed = tuple(round(a + (b - a) * share) for a, b in zip(colours[before], colours[now], strict=True))
         pen.ink.line((x, 232, x, 352), fill=mixed)
     starts = [prompt.frame for prompt in outline.job.prompts]

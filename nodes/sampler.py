@@ -107,8 +107,8 @@ class ClipParallelSampler(io.ComfyNode):
         sizes = fill_sizes(parts, start.size if start else None, width=width, height=height, frames=frames)
         widgets |= sizes | {"denoise": denoise, "noise": {"kind": noise, "share": noise_share}}
         job = build_job(model, timeline, scope, tuning, decode=False, **widgets)
-        folder.check(job, 1)  # before a picture is scaled
+        folder.check(job, 1, parts)  # before a picture is scaled
         init = None if start is None or denoise == 1 else border.fit(start, job)
         is_latents = start is not None and start.kind == "latent"
-        video = host.run(job, ranks or RanksChoice(), init=init, init_is_latents=is_latents)
+        video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents)
         return io.NodeOutput(border.to_comfyui(video.latents, parts), job.fps)

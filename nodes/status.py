@@ -22,8 +22,8 @@ class Status:
     first: int = 0  # what was done when the phase began,
     since: float = 0.0  # and when that was
 
-    def hear(self, step: Step, now: float) -> None:
-        """Note a step of a rank at a time in seconds."""
+    def record(self, step: Step, now: float) -> None:
+        """Take in a step of a rank at a time in seconds."""
         if step.phase == "denoise" and not step.steps:
             return  # of a job that only encodes, or only decodes
         if step.number != self.number:  # a rank was lost, and those left start again
@@ -32,7 +32,7 @@ class Status:
             self.number, self.phase = step.number, None
         self.steps[step.rank] = self.counts[step.phase, step.rank] = step
         slowest = min((each.phase for each in self.steps.values()), key=PHASES.index)
-        phase = max(slowest, self.phase or slowest, key=PHASES.index)  # not back, when a rank is heard for the first time
+        phase = max(slowest, self.phase or slowest, key=PHASES.index)  # not back, when a rank speaks for the first time
         done = min(each.step for (kind, _), each in self.counts.items() if kind == phase)
         if phase != self.phase:
             self.phase, self.first, self.since = phase, done, now

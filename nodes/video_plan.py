@@ -67,7 +67,8 @@ class VideoPlan(io.ComfyNode):
         parts = folder.inspect(model.model, model.parts)
         sizes = fill_sizes(parts, width=width, height=height, frames=frames)
         job = build_job(model, timeline, scope, tuning, **sizes, **widgets)
-        outline = plan(job, planned_ranks or len(resolve((ranks or RanksChoice()).devices, frames=frames)))
+        latents = parts.geometry.latents(job.frames)
+        outline = plan(job, planned_ranks or len(resolve((ranks or RanksChoice()).devices, frames=latents)), parts)
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
         return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, describe(outline, shown))
@@ -76,7 +77,7 @@ class VideoPlan(io.ComfyNode):
 def describe(outline: Plan, frame: int) -> str:
     """Return the plan in words."""
     job, memory, sight = outline.job, outline.memory, outline.sight(frame)
-    sizes = sorted({len(clip) for clip in outline.clips}, reverse=True)
+    sizes = sorted({len(frames) for frames in outline.frames}, reverse=True)
     ranks = f"{len(outline.clips)} rank" + ("s" if len(outline.clips) > 1 else "")
     lines = [
         f"{job.frames} frames of {job.width}x{job.height} ({job.frames / job.fps:.1f} s at {job.fps:g} fps) on {ranks}, "
@@ -103,7 +104,7 @@ def _host_memory(outline: Plan) -> list[str]:
     waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
     if tuning.park_skips != "never":
         when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
-        waits.append(f"{_gb(memory.parked)} of skip tensors{when}")
+        waits.append(f"{_gb(memory.skips)} of skip tensors{when}")
     return [f"in host memory a rank: about {' and '.join(waits)}"] if waits else []
 
 

@@ -3,14 +3,15 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import get_args
 
 from comfy_api.latest import io
 
 from ..parallel.families import folder
-from ..parallel.families.folder import SCHEDULERS, ModelFolder
+from ..parallel.families.table import ModelFolder
 from ..parallel.job import timeline
 from ..parallel.job.errors import JobRefused
-from ..parallel.job.job import Job, Prompt, Scope, Tuning, checked
+from ..parallel.job.job import Job, Prompt, Scheduler, Scope, Tuning, checked
 from .sockets import ModelChoice, Ranks, TimelineText
 from .sockets import Scope as ScopeSocket
 from .sockets import Tuning as TuningSocket
@@ -44,7 +45,7 @@ def sampling_inputs() -> list[io.Input]:
         *length_inputs(),
         io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="How strictly the prompt is followed."),
         io.Combo.Input(
-            "scheduler", options=["model", *SCHEDULERS], default="model", tooltip="The sampler; `model` is the model's own."
+            "scheduler", options=list(get_args(Scheduler)), default="model", tooltip="The sampler; `model` is the model's own."
         ),
         seed_input(),
         io.Boolean.Input("loop", default=False, tooltip="Let the last frame lead into the first, without a seam."),
@@ -139,7 +140,7 @@ def fill_sizes(
 
 def build_job(
     model: ModelChoice,
-    told: TimelineText,
+    timeline_text: TimelineText,
     scope: Scope | None,
     tuning: Tuning | None = None,
     *,
@@ -150,13 +151,13 @@ def build_job(
     **rest,
 ) -> Job:
     """Return the Job of a sampler's inputs; raise JobRefused, which names the timeline's line or the value that is wrong."""
-    prompts = timeline.parse(told.text, fps=fps, frames=frames)
+    prompts = timeline.parse(timeline_text.text, fps=fps, frames=frames)
     return checked(
         Job,
         **dict(model),
         prompts=prompts,
-        fade=told.fade,
-        negative=told.negative,
+        fade=timeline_text.fade,
+        negative=timeline_text.negative,
         frames=frames,
         fps=fps,
         num_inference_steps=steps,
@@ -167,14 +168,14 @@ def build_job(
     )
 
 
-def still_job(model: ModelChoice, name: str, *, frames: int, height: int, width: int, decode: bool) -> Job:
+def still_job(model: ModelChoice, parts: ModelFolder, name: str, *, frames: int, height: int, width: int, decode: bool) -> Job:
     """Return a Job that samples nothing: it only encodes, or only decodes, what came by an input; refusals name that."""
-    silence = (Prompt(frame=0, text=""),)
+    no_prompt = (Prompt(frame=0, text=""),)
     try:
         job = checked(
             Job,
             **dict(model),
-            prompts=silence,
+            prompts=no_prompt,
             frames=frames,
             height=height,
             width=width,
@@ -182,7 +183,7 @@ def still_job(model: ModelChoice, name: str, *, frames: int, height: int, width:
             guidance_scale=1.0,
             decode=decode,
         )
-        folder.check(job, 1)
+        folder.check(job, 1, parts)
     except JobRefused as error:
         raise JobRefused(f"{name}: {error}") from None
     return job

@@ -10,10 +10,10 @@ Rooms, each of which imports only those to its left:
 
     maths <- comm <- layers <- models <- sampler <- rank    (one process a device)
     job <- families <- plan <- pool <- cli                  (the host: ComfyUI, or `python -m parallel`)
-    job <- wire                                             (what passes between them)
+    job <- families <- wire                                 (what passes between them: the job, and its model as inspected)
 
     job/        what is asked for: the Job, the prompt timeline, the error tree
-    families/   what it is asked of, as the host sees it: folders -> parts, sizes, memory and messages by formula
+    families/   what it is asked of, as the host sees it: folders -> parts, geometry, sizes, memory and messages by formula
     plan.py     what a job will do, before anything runs
     wire/       messages, the channel, shared blocks, snapshots
     pool/       the host's side: start ranks, run a job, watch, stop, keep snapshots

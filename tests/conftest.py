@@ -1,22 +1,18 @@
 """Fixtures: warm ranks and warm pools, shared by all tests, and a check that nothing is left behind."""
 
 import os
-import select
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import configuration, settings
 
+from harness import builders
+from harness.places import ROOT
+from harness.processes import ends
+from harness.ranks import Ranks
 from parallel.pool import Pool
-from parallel.pool.launchers import TEMPLATE
-from tests import builders
-from tests.ranks import Ranks
-
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLED = ROOT / "assets" / "moving-shapes"
 
 configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # nothing is to be left in the repository
 settings.register_profile("here", database=None, deadline=None)
@@ -48,7 +44,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def ranks():
-    with_ranks = Ranks()
+    with_ranks = Ranks("tests.on_ranks")
     yield with_ranks
     with_ranks.close()
 
@@ -71,7 +67,7 @@ def pools():
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A running ComfyUI with this pack. (Imported here: the engine's tests need nothing of it.)"""
-    from tests.comfyui import Server
+    from harness.comfyui import Server
 
     running = Server(tmp_path_factory.mktemp("comfyui"))
     try:
@@ -107,44 +103,6 @@ def processes_of(mark: str) -> list[int]:
         except OSError:
             pass  # it ended meanwhile, or is not ours
     return found
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process, any of its threads, has started and that it has not seen end."""
-    found = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # it ended meanwhile
-            found += map(int, file.read_text().split())
-    return found
-
-
-def called(pid: int, module: str) -> bool:
-    """Say whether a process was called to run a module of the pack."""
-    with suppress(OSError):
-        return module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return False
-
-
-def templates(host: int) -> list[int]:
-    """Return the processes that a host's ranks are forked from."""
-    return [pid for pid in children(host) if called(pid, TEMPLATE)]
-
-
-def rank_processes(host: int) -> list[int]:
-    """Return the rank processes of a host: those that it started as such, and those that its templates forked."""
-    started = [pid for pid in children(host) if called(pid, "parallel.rank.worker")]
-    return started + [pid for template in templates(host) for pid in children(template)]
-
-
-def ends(pid: int, seconds: float = 5) -> bool:
-    """Wait until a process ends; a rank does so by itself when its host is gone."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    ended, _, _ = select.select([descriptor], [], [], seconds)
-    os.close(descriptor)
-    return bool(ended)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,9 +3,10 @@
 import torch
 import torch.distributed as dist
 
+from harness import builders
 from parallel.comm import agree as agreement
 from parallel.comm import group as groups
-from parallel.comm.fetch import Route, drive, fetch
+from parallel.comm.fetch import Routes, fetch
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.errors import OutOfStep
@@ -13,12 +14,12 @@ from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs
 from parallel.layers.patch import patched
+from parallel.layers.stale import Mode
 from parallel.layers.view import View
 from parallel.maths import clips
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.sampler import encode, load, sample, schedule
-from tests import builders
 
 
 def _view(group: Group, frames: int, local: int = 0, global_: int = 0, loop: bool = False) -> View:
@@ -26,15 +27,15 @@ def _view(group: Group, frames: int, local: int = 0, global_: int = 0, loop: boo
 
 
 def fetch_frames(group: Group, x, wanted, dim, dtype=torch.float32):
-    """Return (what came, in which order, all notes) for own frames `x` of a whole tensor cut along `dim`."""
+    """Return (what came, in which order, all headers) for own frames `x` of a whole tensor cut along `dim`."""
     parts = clips.cut(x.shape[dim], group.size)
-    lane = drive(Route(parts, wanted[: group.size]), group.rank, group.device)
-    own = x.narrow(dim, lane.clip.start, len(lane.clip)).to(dtype)
-    note = torch.full((2, 3), float(group.rank)) + 0.1
-    arrived, notes = fetch(own, dim, lane, group, note=note).wait()
-    plain, nothing = fetch(own, dim, lane, group).wait()
+    route = Routes(parts, wanted[: group.size]).of(group.rank, group.device)
+    own = x.narrow(dim, route.clip.start, len(route.clip)).to(dtype)
+    header = torch.full((2, 3), float(group.rank)) + 0.1
+    arrived, headers = fetch(own, dim, route, group, header=header).wait()
+    plain, nothing = fetch(own, dim, route, group).wait()
     assert nothing is None and torch.equal(plain, arrived)
-    return arrived, lane.arrivals, notes
+    return arrived, route.arrivals, headers
 
 
 def agree(group: Group, flags, made=None):
@@ -107,30 +108,20 @@ def sample_from(group: Group, job, noise):
     scheduler = schedule.build(model.folder, job.scheduler)
     steps = schedule.timesteps(scheduler, job, group.device)
     start = noise[:, :, view.clip.start : view.clip.stop] * scheduler.init_noise_sigma
-    heard = encode.encode_prompts(model, job, view.clip)
+    conditioning = encode.encode_prompts(model, job, view.clip)
     settings = {"view": view, "scheduler": scheduler, "schedule": steps}
-    *_, last = sample.sample(model, job, start, heard, **settings)
+    *_, last = sample.sample(model, job, start, conditioning, **settings)
     return last
-
-
-def make_way(group: Group, called, frames):
-    """Make a short video in one of the study's ways; return this rank's clip of its latents."""
-    from benchmarks import ablations, study
-
-    way = next(way for way in ablations.WAYS if way.name == called)
-    job = study.job(study.Task(way, frames, 1)).model_copy(update={"num_inference_steps": 2})
-    return ablations.make(study.model(), job, way, group)
 
 
 def kept_messages(group: Group, stale):
     """Return the bytes of messages that a UNet keeps after a call."""
     net, view = builders.unet(), _view(group, 8, 2, 2)
-    view.call.keep = stale
+    view.call.mode = Mode.KEEP if stale else Mode.EXACT
     x, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, 16)
     with torch.inference_mode(), patched(unet3d.frame_changes(net, view, Biases(view))):
         net(x[:, :, view.clip.start : view.clip.stop], 1, encoder_hidden_states=text)
-    pending = [p for exchange in view.call.exchanges for p in (exchange.source, *exchange.kept.values()) if p is not None]
-    held = sum(p.inbox.nbytes for p in pending)
-    view.call.drain()
-    assert not any(exchange.source or exchange.kept for exchange in view.call.exchanges)
+    held = sum(message.pending.inbox.nbytes for message in view.call.kept.messages.values())
+    view.call.kept.drain()
+    assert not view.call.kept.messages
     return held

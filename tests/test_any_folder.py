@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from harness.places import ROOT
 
 
 def test_the_tests_pass_from_a_folder_whose_name_is_no_identifier(tmp_path):
     name = "ComfyUI-VideoInfinity pack.v1"
-    parts = ("__init__.py", "parallel", "nodes", "tests", "pyproject.toml")
+    parts = ("__init__.py", "parallel", "nodes", "harness", "tests", "pyproject.toml")
     clone = tmp_path / name
     clone.mkdir()
     for part in parts:

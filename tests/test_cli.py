@@ -1,8 +1,6 @@
 """`python -m parallel generate`, as a person types it."""
 
-import contextlib
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,27 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from harness.places import ROOT
 from parallel.cli import arguments, inits, latents_file, movies
-from parallel.cli import generate as cli
 from parallel.maths import noise
 from scripts import contact_sheet
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def command(model, *more) -> list[str]:
-    size = ["--height", "16", "--width", "16", "--frames", "7", "--steps", "2", "--devices", "cpu,cpu", "--threads", "1"]
-    return [sys.executable, "-m", "parallel", "generate", "--model", str(model), *size, *map(str, more)]
+from tests.command_line import command, generate, on_warm, refusal, run, words
 
 
-def refusal(monkeypatch, capsys, model, *more) -> str:
-    monkeypatch.setattr(sys, "argv", ["parallel", *command(model, *more)[3:]])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    assert cli.main() == 2
-    return capsys.readouterr().err
-
-
-def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, pools, monkeypatch):
+def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, pools, capsys):
     (tmp_path / "timeline.txt").write_text("0: a cat\n0.5s: a dog\n")
     files = [tmp_path / name for name in ("v.mp4", "l.safetensors", "r.json")]
     more = [
@@ -47,9 +32,10 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, po
         "--report",
         files[2],
     ]
-    done = subprocess.run(command(tiny, *more, "--loop"), cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == f"7 frames of 16x16 in {files[0]}\n"
-    assert done.stderr == ""
+    assert run(words(tiny, *more, "--loop"), on_warm(pools)) == 0
+    done = capsys.readouterr()
+    assert done.out == f"7 frames of 16x16 in {files[0]}\n"
+    assert done.err == ""
     assert inits.read(files[0], height=16, width=16, most=99).shape == (7, 16, 16, 3)
     latents = load_file(files[1])["latent_tensor"]
     assert latents.shape == (7, 4, 8, 8) and latents.dtype == torch.float32 and torch.isfinite(latents).all()
@@ -63,7 +49,7 @@ def test_one_command_makes_the_video_its_latents_and_a_report(tiny, tmp_path, po
     # Refined from its own latents, and from its own file.
     for init in files[:2]:
         folder = tmp_path / f"from {init.stem}"
-        assert generate(monkeypatch, pools, tiny, "--init", init, "--denoise", 0.5, "--output", folder) == 0
+        assert generate(pools, tiny, "--init", init, "--denoise", 0.5, "--output", folder) == 0
         assert len(list(folder.iterdir())) == 7
 
 
@@ -72,11 +58,11 @@ def seen_by_the_net(file: Path) -> torch.Tensor:
     return load_file(file)["latent_tensor"].movedim(0, 1)[None] * 0.18215
 
 
-def test_no_steps_store_the_starting_noise(tiny, tmp_path, pools, monkeypatch):
+def test_no_steps_store_the_starting_noise(tiny, tmp_path, pools):
     """For other programs to start from: by frame number, and so the same for any length and number of ranks."""
     file = tmp_path / "noise.safetensors"
     more = ["--steps", 0, "--seed", 5, "--latents", file, "--output", tmp_path / "v.webp"]
-    assert generate(monkeypatch, pools, tiny, *more) == 0
+    assert generate(pools, tiny, *more) == 0
     stored = seen_by_the_net(file)
     assert torch.allclose(stored, noise.draw_frames(5, range(7), (4, 8, 8)), atol=1e-6)
     shuffled = ["--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2]
@@ -101,32 +87,24 @@ def test_the_contact_sheet_marks_where_a_clip_begins(tmp_path, monkeypatch):
     assert [n for n, mark in enumerate(marks) if mark] == [0, 5]
 
 
-def test_files_that_something_is_kept_in_are_not_written_over(tiny, tmp_path, monkeypatch, capsys):
+def test_files_that_something_is_kept_in_are_not_written_over(tiny, tmp_path, capsys):
     kept = tmp_path / "kept.safetensors"
     kept.write_bytes(b"earlier")
-    said = refusal(monkeypatch, capsys, tiny, "--prompt", "a", "--snapshot", kept, "--output", tmp_path / "v.mp4")
+    said = refusal(capsys, tiny, "--prompt", "a", "--snapshot", kept, "--output", tmp_path / "v.mp4")
     assert said == f"error: snapshot {kept} is there already: go on with --resume {kept}, or remove it\n"
     wide = ["--prompt", "a", "--frames", 200, "--local-context", 30, "--snapshot", kept, "--output", tmp_path / "v.mp4"]
-    note, refused = refusal(monkeypatch, capsys, tiny, *wide).splitlines()
+    note, refused = refusal(capsys, tiny, *wide).splitlines()
     assert note.startswith("note: a frame attends to 7") and refused == said.strip()
     twice = tmp_path / "l.safetensors"
     same = ["--prompt", "a", "--snapshot", twice, "--latents", twice, "--output", tmp_path / "v.mp4"]
-    said = refusal(monkeypatch, capsys, tiny, *same)
+    said = refusal(capsys, tiny, *same)
     assert said.startswith("error: output, latents, report, snapshot: wanted a file each, got one name twice")
     assert kept.read_bytes() == b"earlier"
 
 
-def generate(monkeypatch, pools, model, *more) -> int:
-    """Run the command line on warm ranks; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["parallel", *command(model, "--prompt", "a", *more)[3:]])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(cli, "Pool", lambda *_, **__: contextlib.nullcontext(pools(2)))
-    return cli.main()
-
-
-def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, monkeypatch, capsys):
+def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, capsys):
     def said(*more):
-        return refusal(monkeypatch, capsys, tiny, "--output", tmp_path / "v.mp4", *more)
+        return refusal(capsys, tiny, "--output", tmp_path / "v.mp4", *more)
 
     assert said() == "error: wanted either --prompt TEXT or --timeline FILE\n"
     for wrong, why in (
@@ -176,7 +154,6 @@ NUMBERS = [*map(str, (-1, 0, 2**31, 2**63, 10**30)), "nan", "inf", "-inf", "1e30
 
 def test_every_number_is_taken_or_refused_in_words(tiny, tmp_path, pools, monkeypatch, capsys):
     """Of every option that takes one; no number ends in a traceback. What is taken is not run: that takes a rank."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(movies, "check_output", lambda *_, **__: 1 / 0)  # only what passes all doors comes there
     actions = arguments.build_parser()._subparsers._group_actions[0].choices["generate"]._actions
     options = [action for action in actions if action.type in (int, float)]
@@ -186,11 +163,8 @@ def test_every_number_is_taken_or_refused_in_words(tiny, tmp_path, pools, monkey
             values = (
                 [f"{action.option_strings[0]}={number}"] if action.nargs is None else [action.option_strings[0], number, "0"]
             )
-            monkeypatch.setattr(
-                sys, "argv", ["parallel", *command(tiny, "--prompt", "a", "--output", tmp_path / "v", *values)[3:]]
-            )
             try:
-                code = cli.main()
+                code = run(words(tiny, "--prompt", "a", "--output", tmp_path / "v", *values))
             except ZeroDivisionError:
                 continue
             except SystemExit as left:  # argparse's own refusal
@@ -199,33 +173,33 @@ def test_every_number_is_taken_or_refused_in_words(tiny, tmp_path, pools, monkey
             assert code == 2 and "error: " in said.splitlines()[-1] and len(said) < 5000, (values, said)
 
 
-def test_what_is_read_is_not_written_over(tiny, tmp_path, monkeypatch, capsys):
+def test_what_is_read_is_not_written_over(tiny, tmp_path, capsys):
     film, folder = tmp_path / "v.mp4", tmp_path / "clips"
     film.write_bytes(b"precious")
     (tmp_path / "link.mp4").symlink_to(film)
-    said = refusal(monkeypatch, capsys, tiny, "--prompt", "a", "--init", film, "--output", tmp_path / "link.mp4")
+    said = refusal(capsys, tiny, "--prompt", "a", "--init", film, "--output", tmp_path / "link.mp4")
     assert said == f"error: init {film} would be written over: give what is made another name\n"
-    said = refusal(monkeypatch, capsys, tiny, "--timeline", film, "--output", tmp_path / "o.mp4", "--report", film)
+    said = refusal(capsys, tiny, "--timeline", film, "--output", tmp_path / "o.mp4", "--report", film)
     assert said.startswith("error: timeline")
     folder.mkdir()
-    said = refusal(monkeypatch, capsys, tiny, "--prompt", "a", "--output", folder, "--latents", folder / "l.latent")
+    said = refusal(capsys, tiny, "--prompt", "a", "--output", folder, "--latents", folder / "l.latent")
     assert said == f"error: {folder / 'l.latent'} would be in the output folder, which is for frames alone: put it elsewhere\n"
     assert film.read_bytes() == b"precious"
 
 
-def test_an_init_of_another_length_is_refused_in_words(tiny, tmp_path, monkeypatch, capsys):
+def test_an_init_of_another_length_is_refused_in_words(tiny, tmp_path, capsys):
     movies.write(torch.rand(3, 16, 16, 3), tmp_path / "i.webp", 8)
     more = ["--prompt", "a", "--denoise", 0.5, "--output", tmp_path / "v.mp4", "--init"]
-    said = refusal(monkeypatch, capsys, tiny, *more, tmp_path / "i.webp")
+    said = refusal(capsys, tiny, *more, tmp_path / "i.webp")
     assert said == (
         f"error: init {tmp_path / 'i.webp'}: wanted 7 frames, as the job has, or one picture for all, got 3: use --frames 3\n"
     )
     latents_file.save(tmp_path / "l.latent", torch.zeros(1, 4, 3, 8, 8), 1.0)
-    said = refusal(monkeypatch, capsys, tiny, *more, tmp_path / "l.latent")
+    said = refusal(capsys, tiny, *more, tmp_path / "l.latent")
     assert said == f"error: init {tmp_path / 'l.latent'}: wanted 7 frames (or one for all), got 3: use --frames 3\n"
 
 
-def test_latents_of_every_form_start_the_same_video(tiny, tmp_path, pools, monkeypatch):
+def test_latents_of_every_form_start_the_same_video(tiny, tmp_path, pools):
     """A file of ours, one of ComfyUI's SaveLatent, and one of an earlier version, which held what the net sees."""
     seen = torch.randn(1, 4, 7, 8, 8, generator=torch.Generator().manual_seed(0))
     latents_file.save(tmp_path / "ours.latent", seen, 0.18215)
@@ -235,6 +209,6 @@ def test_latents_of_every_form_start_the_same_video(tiny, tmp_path, pools, monke
     videos = []
     for init in ("ours.latent", "earlier.safetensors", "comfyui.latent"):
         more = ["--init", tmp_path / init, "--denoise", 0.5, "--output", tmp_path / f"from {init}".replace(".", " ")]
-        assert generate(monkeypatch, pools, tiny, *more) == 0
+        assert generate(pools, tiny, *more) == 0
         videos.append(inits.read(more[-1], most=7).float())
     assert all((video - videos[0]).abs().max() <= 1 for video in videos) and videos[0].std() > 1

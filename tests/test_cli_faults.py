@@ -1,21 +1,20 @@
 """The command line where the system or the numbers fail: what is finished is kept, and the true cause is said."""
 
 import resource
-import signal
 import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.jobs import job
+from harness.places import ROOT
 from parallel.cli import generate as cli
 from parallel.cli import inits, latents_file, limits, movies
 from parallel.families import folder
 from parallel.job.job import Scope
-from tests.test_cli import ROOT, command, generate
+from tests.command_line import command, generate, run, words
 from tests.test_overflow import louder
-from tests.test_pool import job
 
 
 def full(*_):
@@ -31,7 +30,7 @@ def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, po
     with monkeypatch.context() as patch:
         patch.setattr(place, function, full)
         outputs = ["--output", files["video"], "--latents", files["latents"], "--report", files["report"]]
-        assert generate(patch, pools, tiny, *outputs) == 1
+        assert generate(pools, tiny, *outputs) == 1
     said = capsys.readouterr()
     reason = f"error: {files[fails]} could not be written ([Errno 28] No space left on device): make room on its disk"
     assert {name for name, file in files.items() if file.exists()} == files.keys() - {fails}
@@ -42,16 +41,16 @@ def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, po
     kept = files["latents"]
     way = f"its latents are in {kept}: with the same model and size, --init {kept} --steps 0 decodes and writes them again"
     assert said.err == f"{reason}; {way}\n"
-    assert generate(monkeypatch, pools, tiny, "--init", kept, "--steps", 0, "--output", files["video"]) == 0
+    assert generate(pools, tiny, "--init", kept, "--steps", 0, "--output", files["video"]) == 0
     decoded = inits.read(files["video"], most=7).float() / 255
-    assert generate(monkeypatch, pools, tiny, "--output", tmp_path / "again") == 0
+    assert generate(pools, tiny, "--output", tmp_path / "again") == 0
     assert (inits.read(tmp_path / "again", most=7).float() / 255 - decoded).abs().max() < 0.01
 
 
 def test_a_video_that_can_not_be_written_leaves_its_latents_though_nobody_asked(tiny, tmp_path, pools, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(movies, "write", full)
-        assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4") == 1
+        assert generate(pools, tiny, "--output", tmp_path / "v.mp4") == 1
     (kept,) = tmp_path.iterdir()
     assert f"its latents are in {kept}: " in capsys.readouterr().err
     assert load_file(kept)["latent_tensor"].shape == (7, 4, 8, 8)
@@ -61,7 +60,7 @@ def test_a_run_whose_video_can_not_be_written_can_go_on_from_its_snapshot(tiny, 
     snapshot = tmp_path / "s"
     with monkeypatch.context() as patch:
         patch.setattr(movies, "write", full)
-        assert generate(patch, pools, tiny, "--output", tmp_path / "v.mp4", "--snapshot", snapshot) == 1
+        assert generate(pools, tiny, "--output", tmp_path / "v.mp4", "--snapshot", snapshot) == 1
     assert f"--resume {snapshot} decodes and writes it again" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [snapshot]
 
@@ -75,12 +74,10 @@ def test_a_system_that_opens_no_more_files_is_blamed_for_that(tiny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_latents_outlive_a_decode_that_overflows(tiny, tmp_path, pools, monkeypatch, capsys):
+def test_latents_outlive_a_decode_that_overflows(tiny, tmp_path, pools, capsys):
     loud = louder(tiny, tmp_path / "loud", "vae", "decoder.conv_out.weight")
     more = ["--prompt", "a cat", "--dtype", "float16", "--output", tmp_path / "v.webp", "--devices", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["parallel", *command(loud, *more)[3:]])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    assert cli.main() == 1
+    assert run(words(loud, *more)) == 1
     note, error = capsys.readouterr().err.splitlines()[-2:]
     (kept,) = tmp_path.glob("*.latent")
     assert error == "error: the numbers overflowed in float16 while the VAE decoded: use dtype bfloat16 or float32"
@@ -108,14 +105,11 @@ def test_a_low_limit_of_open_files_that_may_be_raised_is_raised():
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_what_the_system_refuses_before_a_video_is_made_is_said(tiny, tmp_path, monkeypatch, capsys):
+def test_what_the_system_refuses_before_a_video_is_made_is_said(tiny, tmp_path, capsys):
     class Full:
         def __init__(self, *_, **__):
             raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(cli, "Pool", Full)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["parallel", *command(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4")[3:]])
-    assert cli.main() == 1
+    assert run(words(tiny, "--prompt", "a", "--output", tmp_path / "v.mp4"), open_pool=Full) == 1
     cure = "allow more open files (ulimit -n), or use fewer ranks"
     assert capsys.readouterr().err == f"error: no video was made ([Errno 24] Too many open files): {cure}\n"

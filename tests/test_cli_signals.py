@@ -7,7 +7,6 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from parallel.cli import generate as cli
+from harness.places import ROOT
+from harness.processes import ends, rank_processes
 from parallel.pool import snapshot_file
-from tests.conftest import ends, rank_processes
-from tests.test_cli import ROOT, command
+from tests.command_line import command, on_warm, run
 
 
 def start_long_job(model, folder: Path, **options) -> subprocess.Popen:
@@ -58,7 +57,7 @@ def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp_path, pools, monkeypatch, capsys):
+def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp_path, pools, capsys):
     """As after a machine that went down: the host and its ranks end at once, and nothing tidies up."""
     kept, output, latents = (tmp_path / name for name in ("kept.safetensors", "v.webp", "l.safetensors"))
     job = ["--prompt", "a cat", "--steps", 30, "--scheduler", "dpmpp_2m"]
@@ -74,13 +73,9 @@ def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp
     stored = snapshot_file.load(kept)
     assert 0 < stored.step < 30
     resume = ["generate", "--resume", str(kept), "--devices", "cpu", "--output", str(output), "--latents", str(latents)]
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["parallel", *resume, "--seed", "3"])
-    assert cli.main() == 2
+    assert run([*resume, "--seed", "3"]) == 2
     assert capsys.readouterr().err == "error: --resume goes on with its own job: leave out --seed\n"
-    monkeypatch.setattr(sys, "argv", ["parallel", *resume])
-    monkeypatch.setattr(cli, "Pool", lambda *_, **__: contextlib.nullcontext(pools(1)))
-    assert cli.main() == 0
+    assert run(resume, on_warm(pools)) == 0
     assert not kept.exists(), "a finished run needs none"
     seen = load_file(latents)["latent_tensor"].movedim(0, 1) * 0.18215
     assert (seen - pools(3).run(stored.job).latents).abs().max() < 1e-4

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from harness.comfyui import PACK, Server
+from harness.places import BUNDLED, ROOT
 from parallel.job import timeline
 from parallel.job.job import Job, Scope, checked
-from tests.comfyui import PACK, Server
-from tests.conftest import BUNDLED, ROOT
 
 VIDEO_WORKFLOWS = ["first_long_video", "image_to_long_video", "prompt_timeline", "refine_video"]
 NODES = [

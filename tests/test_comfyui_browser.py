@@ -6,9 +6,9 @@ from itertools import combinations
 import pytest
 from PIL import Image
 
+from harness.comfyui import PACK
+from harness.places import ROOT
 from tests.browser import Editor, needs_browser
-from tests.comfyui import PACK
-from tests.conftest import ROOT
 from tests.test_comfyui import NODES
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))

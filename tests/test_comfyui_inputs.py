@@ -2,8 +2,8 @@
 
 import pytest
 
+from harness.comfyui import Server
 from scripts.draw_locale import input_list
-from tests.comfyui import Server
 from tests.graphs import node, subjects
 from tests.test_comfyui import NODES
 

@@ -6,14 +6,14 @@ import sys
 import venv
 from pathlib import Path
 
-from tests.comfyui import find_comfyui
-from tests.conftest import ROOT
+from harness.comfyui import find_comfyui
+from harness.places import ROOT
 from tests.test_comfyui import NODES
 
 
 def test_importing_the_pack_brings_in_neither_diffusers_nor_transformers():
     """What ComfyUI itself has imported by then does not count."""
-    command = [sys.executable, str(ROOT / "tests" / "comfyui_import.py"), str(find_comfyui()), "--cpu"]
+    command = [sys.executable, str(ROOT / "harness" / "comfyui_import.py"), str(find_comfyui()), "--cpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"{len(NODES)} []"
 

@@ -12,8 +12,8 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tests import builders
-from tests.comfyui import Server
+from harness import builders
+from harness.comfyui import Server
 from tests.graphs import SOURCES, node, ours, sampler, subjects
 from tests.test_comfyui import saved
 

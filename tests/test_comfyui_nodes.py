@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from harness.hostile import OUTSIDE
 from parallel.job import timeline
 from parallel.job.job import Noise, Scope, Tuning
 from scripts.draw_locale import definition
 from scripts.draw_workflows import input_list, is_widget
-from tests.hostile import OUTSIDE
 from tests.test_comfyui import NODES, VIDEO_WORKFLOWS, shipped, short
 
 

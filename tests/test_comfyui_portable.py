@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from harness.comfyui import Server, find_comfyui
+from harness.processes import ends
 from tests import fixed_path
-from tests.comfyui import Server, find_comfyui
-from tests.conftest import ends
 from tests.test_comfyui import saved, short
 
 PYTHON = "fixed" if sys.version_info >= (3, 11) else "plain"  # older ones read no ._pth file on Linux

@@ -8,7 +8,7 @@ from parallel.maths import clips
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_fetch_brings_the_wanted_frames_and_everybodys_note(ranks, size, dtype):
+def test_fetch_brings_the_wanted_frames_and_everybodys_header(ranks, size, dtype):
     x = torch.randn(2, 11, 3, 5, generator=torch.Generator().manual_seed(1))
     wanted = ((0, 5, 10), (), (9, 8, 1, 1), tuple(range(11)))
     for rank, (arrived, order, notes) in enumerate(ranks("fetch_frames", size, x=x, wanted=wanted, dim=1, dtype=dtype)):

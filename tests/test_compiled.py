@@ -5,6 +5,7 @@ import re
 import torch
 from diffusers import UNet3DConditionModel
 
+from harness import builders
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.job import Tuning
@@ -17,7 +18,6 @@ from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.sampler import load
 from parallel.sampler.generate import Blocks, generate
-from tests import builders
 from tests.test_tuning import job
 
 

@@ -9,11 +9,11 @@ import time
 import pytest
 import torch
 
+from harness.comfyui import find_comfyui
+from harness.places import BUNDLED, ROOT
 from parallel.families.folder import inspect
 from parallel.maths import emphasis
 from parallel.sampler import encode, load
-from tests.comfyui import find_comfyui
-from tests.conftest import BUNDLED, ROOT
 
 PROMPTS = [
     "a red circle orbiting clockwise",
@@ -41,7 +41,7 @@ def test_weights_are_read_and_applied_as_comfyui_does(model):
     """Any text, balanced or not: thousands at random; and embeddings by the bundled text encoder."""
     draw = random.Random(0)
     texts = [*PROMPTS, *("".join(draw.choices(PIECES, k=draw.randint(0, 14))) for _ in range(5000))]
-    command = [sys.executable, str(ROOT / "tests" / "comfyui_prompts.py"), str(find_comfyui()), "--cpu"]
+    command = [sys.executable, str(ROOT / "harness" / "comfyui_prompts.py"), str(find_comfyui()), "--cpu"]
     asked = json.dumps({"folder": str(BUNDLED), "texts": texts, "prompts": PROMPTS})
     done = subprocess.run(command, input=asked, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -105,7 +105,7 @@ def test_a_long_timeline_tells_how_far_it_is_and_can_be_stopped(model):
 
 def test_a_short_timeline_is_encoded_at_once_as_it_ever_was(model):
     few = [*TEXTS[:61], TEXTS[0], TEXTS[1]]
-    heard = encode.encode_prompts(model, job(model, *few, negative="dog"), range(63))
+    conditioning = encode.encode_prompts(model, job(model, *few, negative="dog"), range(63))
     tokens = model.tokenizer(["dog", *few], padding="max_length", max_length=8, truncation=True, return_tensors="pt")
     with torch.inference_mode():
-        assert torch.equal(heard.prompts_SLD, model.text_encoder(tokens.input_ids)[0])
+        assert torch.equal(conditioning.prompts_SLD, model.text_encoder(tokens.input_ids)[0])

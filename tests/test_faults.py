@@ -7,11 +7,11 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 
+from harness.jobs import job
 from parallel.comm.group import open_group
 from parallel.job.errors import JobRefused, OutOfStep, Overflowed, PeerLost
 from parallel.pool import Pool
 from parallel.rank.faults import explain
-from tests.test_pool import job
 
 
 class AcceleratorError(RuntimeError):

@@ -9,12 +9,12 @@ import signal
 import pytest
 import torch
 
+from harness.places import BUNDLED
 from parallel.job.errors import Stopped
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers.activation import Activation
 from parallel.pool import Pool
 from parallel.sampler import fit
-from tests.conftest import BUNDLED
 
 GPU, GPUS = ("cuda:0",), ("cuda:0", "cuda:1")
 ONE = [pytest.param(("cpu",), id="cpu"), pytest.param(GPU, id="gpu", marks=pytest.mark.gpu)]
@@ -132,7 +132,7 @@ def test_a_parked_tensor_waits_in_host_memory_pinned_for_a_gpu(devices):
         busy = torch.rand(size, size, device=device)
         for _ in range(20):
             busy = busy @ busy / size
-        skip = Activation(torch.full((5, 3, size, 8), float(number), device=device), reads=2, park=True)
+        skip = Activation(torch.full((5, 3, size, 8), float(number), device=device), reads=2, offload=True)
         skip.done()
         assert skip.tensor.device.type == "cpu" and skip.tensor.is_pinned() == (device.type == "cuda")
         torch.full((5, 3, size, 8), -1.0, device=device)  # takes the memory that is free

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness import hostile
+from harness.jobs import job
 from parallel.families.folder import inspect
-from parallel.job import job as protocol
 from parallel.job import timeline
 from parallel.job.errors import JobRefused
 from parallel.job.job import Prompt
@@ -20,9 +21,7 @@ from parallel.pool import Pool
 from parallel.pool.door import Door
 from parallel.sampler import load
 from parallel.wire import channel as wire
-from parallel.wire.messages import Hello
-from tests import hostile
-from tests.test_pool import job
+from parallel.wire.messages import Done, Failed, Hello, Step, Work, from_bytes, to_bytes
 
 
 def fates(tries) -> dict[str, str]:
@@ -141,13 +140,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=20,
 )
-NAMES = sorted({name for form in (protocol.Work, protocol.Step, protocol.Done, protocol.Failed) for name in form.model_fields})
+NAMES = sorted({name for form in (Work, Step, Done, Failed) for name in form.model_fields})
 
 
 @given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_garbage_is_no_message(data):
     with pytest.raises(ValidationError):
-        protocol.from_bytes(data)
+        from_bytes(data)
 
 
 @given(
@@ -155,7 +154,7 @@ def test_garbage_is_no_message(data):
 )
 def test_a_message_with_anything_in_it_is_one_or_none(kind, rest):
     try:
-        message = protocol.from_bytes(json.dumps({**rest, "kind": kind}).encode())
+        message = from_bytes(json.dumps({**rest, "kind": kind}).encode())
     except ValidationError:
         return
-    assert protocol.from_bytes(protocol.to_bytes(message)) == message
+    assert from_bytes(to_bytes(message)) == message

@@ -13,7 +13,7 @@ ALLOWED = {
     "job": set(),
     "families": {"job", "maths"},
     "plan": {"job", "families", "maths"},
-    "wire": {"job"},
+    "wire": {"job", "families"},  # the inspected model is a part of the work
     "pool": {"job", "families", "plan", "wire"},
     "cli": {"job", "families", "plan", "pool", "wire"},
     "maths": set(),
@@ -21,7 +21,7 @@ ALLOWED = {
     "layers": {"comm", "maths"},
     "models": {"job", "families", "layers", "comm", "maths"},
     "sampler": {"job", "families", "plan", "wire", "models", "layers", "comm", "maths"},
-    "rank": {"job", "families", "wire", "sampler", "comm"},
+    "rank": {"job", "wire", "sampler", "comm"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -57,6 +57,30 @@ def test_imports_flow_one_way(file):
                 "of a job it knows the errors alone"
             )
         assert level <= len(place), f"{name} is outside the pack"
+
+
+# What each folder beside the engine may see of the others, and of the engine.
+OUTSIDE = {
+    "parallel": set(),
+    "nodes": set(),
+    "scripts": {"parallel"},
+    "harness": {"parallel"},
+    "benchmarks": {"parallel", "harness", "scripts"},
+    "tests": {"parallel", "nodes", "harness", "scripts"},
+    "tests/benchmarks": {"parallel", "harness", "scripts", "benchmarks"},
+}
+AROUND = sorted({file for folder in OUTSIDE for file in (ROOT / folder).rglob("*.py")})
+
+
+@pytest.mark.parametrize("file", AROUND, ids=lambda file: str(file.relative_to(ROOT)))
+def test_nothing_but_tests_imports_tests_and_the_engine_nothing_that_is_there_to_measure_it(file):
+    parents = [parent.relative_to(ROOT).as_posix() for parent in file.parents if parent.is_relative_to(ROOT)]
+    folder = next(parent for parent in parents if parent in OUTSIDE)
+    for level, name in imports(file):
+        top = name.split(".")[0]
+        if level == 0 and top in OUTSIDE:
+            assert top in OUTSIDE[folder] | {folder.split("/")[0]}, f"{folder} may not import {name}"
+            assert not name.startswith("tests.benchmarks") or folder == "tests/benchmarks", "they are not run by default"
 
 
 NODES = sorted((ROOT / "nodes").rglob("*.py"))

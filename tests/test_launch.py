@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from harness.jobs import job
+from harness.places import BUNDLED, ROOT
 from parallel.comm.group import open_group
 from parallel.job.errors import PeerLost, RankFailed
 from parallel.pool import Pool, launch, launchers, local, ranks
 from parallel.pool.output import Output, last_words
-from tests.conftest import BUNDLED, ROOT
-from tests.test_pool import job
 
 
 def channels_open() -> int:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.jobs import job
+from harness.places import ROOT
+from harness.processes import children, ends, templates
 from parallel.job.errors import Stopped
 from parallel.pool import Pool, launchers
 from parallel.pool.launchers import Forking, Plain
-from tests.conftest import ROOT, children, ends, templates
-from tests.test_pool import job
 
 PROBE = "tests.probe"
 KINDS = {"plain": Plain, "forked": Forking}

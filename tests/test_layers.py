@@ -7,12 +7,11 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
+from harness import builders
 from parallel.families import traffic
-from parallel.families.folder import UNetShape
+from parallel.families.unet_shape import UNetShape, count_messages, exchanges
 from parallel.maths import clips
 from parallel.maths.scope import Span
-from parallel.plan import count_messages
-from tests import builders
 
 SIZES = [1, 2, 3, 4]
 FRAMES = [4, 7, 13]  # one frame a rank at 4; uneven clips at 7 and 13
@@ -121,7 +120,7 @@ def test_messages_and_bytes_are_those_of_the_plan(ranks, size, frames):
     expected = count_messages(UNetShape(**{name: config[name] for name in UNetShape.model_fields}))
     assert {messages for messages, _ in costs} == {expected}
     shape = UNetShape(**{name: config[name] for name in UNetShape.model_fields})
-    layers = traffic.frame_layers(shape, 8, 8)
+    layers = exchanges(shape, 8, 8)
     assert len(layers) == expected
     assert [sent for _, sent in costs] == traffic.sent_bytes(layers, Span(frames, 2, 2), size, item=4, groups=8)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.places import BUNDLED
 from nodes import folders
-from tests.conftest import BUNDLED
 from tests.test_comfyui import NODES, shipped
 
 

@@ -59,5 +59,5 @@ def test_a_step_that_is_not_finite_is_neither_shown_nor_kept(tiny, monkeypatch, 
     model = load.load(folder.check(job, 1), getattr(torch, dtype))
     with pytest.raises(Overflowed, match=rf"^the numbers are not finite .*at step 3 of 20.*{said}"):
         generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
-    assert kept.whole() == 2 and torch.equal(kept.read(2, range(4))[0][0], blocks.latents_CTHW)
+    assert kept.whole() == 2 and torch.equal(kept.read_clip(2, range(4))[0][0], blocks.latents_CTHW)
     assert torch.isfinite(kept.planes).all()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from harness.places import ROOT
 from tests.test_import_flow import imports
 
 MOST_BYTES = 800_000  # beside the weights of the bundled model

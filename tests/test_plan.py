@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from harness.live import LiveBytes
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
@@ -14,7 +15,6 @@ from parallel.maths import clips
 from parallel.plan import keys_notice, plan
 from parallel.sampler import fit, load
 from parallel.sampler.generate import Blocks, generate
-from tests.live import LiveBytes
 
 
 def job(model, frames=12, **change) -> Job:
@@ -38,7 +38,7 @@ def test_in_a_loop_the_ends_are_neighbours(tiny):
 def test_what_a_frame_hears(tiny):
     told = (Prompt(frame=0, text="a cat"), Prompt(frame=6, text="a dog"))
     outline = plan(job(tiny, prompts=told, fade=1), 2)
-    assert [outline.hears(frame) for frame in (5, 6, 7)] == [(0, 0, 1.0), (0, 1, 0.5), (0, 1, 1.0)]
+    assert [outline.prompts_at(frame) for frame in (5, 6, 7)] == [(0, 0, 1.0), (0, 1, 0.5), (0, 1, 1.0)]
 
 
 def test_the_messages_are_those_that_are_sent(tiny, pools):
@@ -123,17 +123,17 @@ def test_the_host_memory_of_parked_skips_is_what_waits_in_powers_of_two(tiny, mo
     work = job(tiny, guidance_scale=4.0, num_inference_steps=1, decode=False, tuning=tuning)
     measured(work, decode=False)
     calls = 2 if branches == "apart" else 1
-    assert sum(2 ** math.ceil(math.log2(size)) for size in waited) == calls * plan(work, 1).memory.parked > 0
+    assert sum(2 ** math.ceil(math.log2(size)) for size in waited) == calls * plan(work, 1).memory.skips > 0
 
 
 def test_skips_are_parked_where_the_host_has_room_for_those_of_all_ranks(tiny, monkeypatch):
     work, device = job(tiny, decode=False), torch.device("cpu")
     model = load.load(folder.check(work, 1), torch.float32)
-    need, said = plan(settled(work), 1).memory.parked, []
+    need, said = plan(settled(work), 1).memory.skips, []
 
     def parks(room: int, ranks: int = 1, **tuning) -> bool:
         monkeypatch.setattr(fit, "free_host_bytes", lambda: room)
-        return fit.fit(model, settled(work, **tuning), 12, Group(0, ranks, device), notify=said.append).park
+        return fit.fit(model, settled(work, **tuning), 12, Group(0, ranks, device), notify=said.append).offload_skips
 
     monkeypatch.setattr(fit, "free_bytes", lambda _: 1)  # of a GPU that is full
     assert parks(2 * need) and parks(4 * need, ranks=3) and not said

@@ -10,18 +10,13 @@ import threading
 import pytest
 import torch
 
+from harness import builders
+from harness.jobs import job
+from harness.places import BUNDLED
 from parallel.job.errors import JobRefused, RankFailed, Stopped
-from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.pool import Pool, door, ranks
 from parallel.pool.devices import resolve
 from parallel.wire import channel as wire
-from tests import builders
-from tests.conftest import BUNDLED
-
-
-def job(model, **change) -> Job:
-    values = {"prompts": (Prompt(frame=0, text="a cat"),), "frames": 9, "height": 16, "width": 16, "num_inference_steps": 4}
-    return checked(Job, **{**values, "model": str(model), "scope": Scope(local_context=2, global_frames=3), **change})
 
 
 def alive(pid: int) -> bool:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from benchmarks import pressure
-from tests.conftest import ends
+from harness import pressure
+from harness.processes import ends
 from tests.test_comfyui import saved, short
 
 WORKFLOW = "prompt_timeline"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.comfyui import Server
+from harness.places import BUNDLED, ROOT
 from parallel.wire.messages import Step
-from tests.comfyui import Server
-from tests.conftest import BUNDLED, ROOT
 from tests.test_comfyui import short
 
 RED, GRAY = (225, 45, 45), (120, 120, 120)
@@ -124,7 +124,7 @@ def test_a_job_is_told_from_its_start_to_its_end(pack):
         (47, 1, "decode", 0, 48),
         (48, 1, "decode", 8, 48),
     ]:
-        status.hear(step(*what), now)
+        status.record(step(*what), now)
         if not said or said[-1] != status.line(now):
             said.append(status.line(now))
     assert said == [
@@ -146,10 +146,10 @@ def test_a_job_is_told_from_its_start_to_its_end(pack):
 def test_a_rank_that_is_heard_late_turns_nothing_back(pack):
     status = pack("status").Status("m")
     for what in ((0, "load", 0, 1), (0, "encode", 0, 1), (1, "load", 0, 1)):
-        status.hear(step(*what), 0)
+        status.record(step(*what), 0)
     assert status.line(0) == "encoding"
     for what in ((1, "encode", 0, 1), (0, "denoise", 0, 20)):
-        status.hear(step(*what), 0)
+        status.record(step(*what), 0)
     assert status.line(0) == "encoding"
 
 
@@ -157,11 +157,11 @@ def test_a_rank_that_is_heard_late_turns_nothing_back(pack):
 def test_a_run_that_goes_on_after_a_loss_forgets_the_rank_that_was_lost(pack, lost):
     status = pack("status").Status("m")
     for rank in (0, 1):
-        status.hear(step(rank, lost, 0, 20), 0)
-    status.hear(step(0, "load", 0, 1, number=2), 1)
+        status.record(step(rank, lost, 0, 20), 0)
+    status.record(step(0, "load", 0, 1, number=2), 1)
     assert status.line(1) == "loading m"
-    status.hear(step(0, "denoise", 3, 20, number=2), 5)
-    status.hear(step(0, "denoise", 4, 20, number=2), 7)
+    status.record(step(0, "denoise", 3, 20, number=2), 5)
+    status.record(step(0, "denoise", 4, 20, number=2), 7)
     assert status.line(7) == "step 4 of 20, 32 s left"
 
 

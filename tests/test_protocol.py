@@ -3,6 +3,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from harness.places import BUNDLED
+from parallel.families import folder
 from parallel.job.errors import JobRefused
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.wire.messages import BlockHandle, Work, from_bytes, to_bytes
@@ -12,7 +14,8 @@ GOOD = {"model": "m", "prompts": (Prompt(frame=0, text="a"),), "frames": 10, "he
 
 def test_a_message_survives_the_wire():
     job = checked(Job, **GOOD, scope=Scope(local_bias=(1.5, 2)), seed=2**64 - 1)
-    work = Work(number=3, job=job, latents=BlockHandle(path="/x", shape=(1, 2), dtype="float32"))
+    model = folder.inspect(str(BUNDLED))
+    work = Work(number=3, job=job, model=model, latents=BlockHandle(path="/x", shape=(1, 2), dtype="float32"))
     assert from_bytes(to_bytes(work)) == work
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from diffusers import TextToVideoSDPipeline
 
+from harness.places import BUNDLED
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.maths.noise import draw_frames
-from tests.conftest import BUNDLED
 
 STEPS = 12
 RED, BLUE = (f"a {what} on a gray background" for what in ("red circle orbiting clockwise", "blue square bouncing vertically"))

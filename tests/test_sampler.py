@@ -10,15 +10,16 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness import builders
 from parallel.comm.group import Group
 from parallel.families import folder
+from parallel.families.unet3d import UNet3D
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.layers.attention import Biases
 from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
 from parallel.sampler import load
 from parallel.sampler.generate import Blocks, generate
-from tests import builders
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, CPU)
@@ -60,7 +61,7 @@ def test_anchor_generate_equals_the_stock_pipeline(tiny, guidance, global_frames
     assert frames.std() > 0.01
 
 
-@pytest.mark.parametrize("name", list(folder.SCHEDULERS))
+@pytest.mark.parametrize("name", list(UNet3D.schedulers))
 def test_each_scheduler_steps_as_diffusers_does(tiny, name, monkeypatch):
     """The stock pipeline with the same class; the ancestral noise is compared in its own test below."""
     import diffusers
@@ -72,7 +73,7 @@ def test_each_scheduler_steps_as_diffusers_does(tiny, name, monkeypatch):
     noise, _ = run(tiny, num_inference_steps=0)
     latents, _ = run(tiny, scheduler=name, decode=False)
     pipeline = stock(tiny)
-    pipeline.scheduler = getattr(diffusers, folder.SCHEDULERS[name]).from_config(pipeline.scheduler.config)
+    pipeline.scheduler = getattr(diffusers, UNet3D.schedulers[name]).from_config(pipeline.scheduler.config)
     call = {"num_inference_steps": 3, "guidance_scale": 5.0, "num_frames": 6, "height": 16, "width": 16}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the stock pipeline's own

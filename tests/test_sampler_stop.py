@@ -81,7 +81,7 @@ def test_a_run_that_goes_on_from_a_snapshot_makes_the_same_video(tiny, tmp_path,
         generate(model, job, first, ALONE, **quiet, stopping=lambda: seen[-1:] == [4])
     step, planes = first.snapshot.copy()
     assert step == 4
-    kept.put(step, planes)
+    kept.write_video(step, planes)
     rest = blocks(kept, resume=4)
     seen.clear()
     generate(model, job, rest, ALONE, **quiet, stopping=lambda: False)

@@ -44,7 +44,7 @@ def planned_logit_bias(frames, ranks, local, spread, loop, biases, length):
     span = Span(frames, local, spread, loop)
     for clip in clips.cut(frames, min(ranks, frames)):
         needed = set(scope.keys(clip, span))
-        for block in scope.blocks(clip, span, length):
+        for block in scope.query_blocks(clip, span, length):
             assert needed.issuperset(block.keys)
             assert list(block.keys) == sorted(set(block.keys))
             mask = attention.logit_mask(block.kinds_QK, *biases)
@@ -77,7 +77,7 @@ def test_attention_in_blocks_is_dense_attention(video, seed):
     expected = torch.softmax((q.double() @ k.double().mT) / 2 + dense, -1) @ v.double()
     span = Span(frames, video["local"], video["spread"], video["loop"])
     for clip in clips.cut(frames, min(video["ranks"], frames)):
-        for block in scope.blocks(clip, span, video["length"]):
+        for block in scope.query_blocks(clip, span, video["length"]):
             own = slice(block.queries.start, block.queries.stop)
             places = torch.tensor(block.keys)
             mask = attention.logit_mask(block.kinds_QK, *biases)
@@ -86,7 +86,7 @@ def test_attention_in_blocks_is_dense_attention(video, seed):
 
 
 def test_a_frame_in_both_scopes_counts_once_as_local():
-    (block,) = scope.blocks(range(0, 1), Span(9, 2, 3), 1)
+    (block,) = scope.query_blocks(range(0, 1), Span(9, 2, 3), 1)
     assert block.keys == (0, 1, 2, 4, 8)
     assert block.kinds_QK.tolist() == [[scope.LOCAL, scope.LOCAL, scope.LOCAL, scope.GLOBAL, scope.GLOBAL]]
 
@@ -102,7 +102,7 @@ def test_one_window_reaches_over_the_whole_loop_once():
 
 
 def test_the_scale_follows_the_number_of_keys_that_a_query_sees():
-    (block,) = scope.blocks(range(0, 20), Span(20, 2, 0), 20)
+    (block,) = scope.query_blocks(range(0, 20), Span(20, 2, 0), 20)
     scale = attention.logit_scale(block.kinds_QK, 16)
     expected = torch.tensor([math.log(keys) / math.log(16) for keys in [3, 4, *[5] * 16, 4, 3]])
     assert torch.allclose(scale, expected)
@@ -120,5 +120,5 @@ def test_keys_of_a_block_do_not_grow_with_the_video():
     for frames in (64, 512, 100_000):
         span = Span(frames, 8, 16)
         clip = range(frames // 2, frames // 2 + 32)
-        sizes.append(max(block.kinds_QK.numel() for block in scope.blocks(clip, span, scope.block_length(span))))
+        sizes.append(max(block.kinds_QK.numel() for block in scope.query_blocks(clip, span, scope.block_length(span))))
     assert max(sizes) <= scope.block_length(Span(64, 8, 16)) * (scope.block_length(Span(64, 8, 16)) + 16 + 16)

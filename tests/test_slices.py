@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from harness import builders
 from parallel.comm.group import Group
 from parallel.layers.attention import Biases
 from parallel.layers.frames import OverFrames
@@ -15,7 +16,6 @@ from parallel.maths import slices
 from parallel.maths.scope import Span
 from parallel.maths.slices import Slices
 from parallel.models import unet3d
-from tests import builders
 
 
 def test_only_arguments_that_have_a_row_a_frame_are_cut():

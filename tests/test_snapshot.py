@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from harness.jobs import job
 from parallel.job.errors import JobRefused, Stopped
 from parallel.pool import Pool, snapshot_file
 from parallel.pool.snapshot_file import Keeper, Stored
 from parallel.wire.snapshot import Snapshot, shapes
-from tests.test_pool import job
 
 FRAMES = 6
 
@@ -31,12 +31,12 @@ def test_a_step_counts_when_every_frame_is_kept():
     kept, clips = empty(), (range(0, 2), range(2, 6))
     assert kept.whole() == 0
     for step in (1, 2, 3):
-        kept.write(step, clips[0], clip_of(step, clips[0]))
+        kept.write_clip(step, clips[0], clip_of(step, clips[0]))
         assert kept.whole() == step - 1, "half of it is not it"
-        kept.write(step, clips[1], clip_of(step, clips[1]))
+        kept.write_clip(step, clips[1], clip_of(step, clips[1]))
         assert kept.whole() == step
-    kept.write(4, clips[1], clip_of(4, clips[1]))
-    latents, history = kept.read(3, range(1, 5))
+    kept.write_clip(4, clips[1], clip_of(4, clips[1]))
+    latents, history = kept.read_clip(3, range(1, 5))
     assert latents.shape == (1, 2, 4, 3, 3) and set(latents.unique().tolist()) == {30.0} and history.unique() == 31.0
     assert kept.copy()[0] == 3
 
@@ -71,12 +71,12 @@ def test_a_run_goes_on_from_a_file_on_other_ranks(stored, pools):
 def test_a_file_is_written_when_it_is_time_and_not_twice(tmp_path, tiny):
     kept, file = empty(), tmp_path / "kept.safetensors"
     keeper = Keeper(file, job(tiny), seconds=0)
-    keeper.look(kept)
+    keeper.write_if_due(kept)
     assert not file.exists(), "nothing is whole yet"
-    kept.write(1, range(FRAMES), clip_of(1, range(FRAMES)))
-    keeper.look(kept)
+    kept.write_clip(1, range(FRAMES), clip_of(1, range(FRAMES)))
+    keeper.write_if_due(kept)
     before = file.stat().st_mtime_ns
-    keeper.look(kept)
+    keeper.write_if_due(kept)
     assert file.stat().st_mtime_ns == before
     keeper.discard()
     assert list(tmp_path.iterdir()) == []
@@ -86,9 +86,9 @@ def test_a_snapshot_is_read_from_another_folder(tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tiny.parent)
     planes, marks = shapes((4, 9, 8, 8), 0)
     kept = Snapshot(torch.zeros(planes), torch.zeros(marks, dtype=torch.int64))
-    kept.put(1, torch.rand(1, 4, 9, 8, 8))
+    kept.write_video(1, torch.rand(1, 4, 9, 8, 8))
     keeper = Keeper(tmp_path / "snapshot", job(tiny).model_copy(update={"model": tiny.name}), seconds=0)
-    keeper.look(kept)
+    keeper.write_if_due(kept)
     monkeypatch.chdir(tmp_path)
     assert snapshot_file.load(tmp_path / "snapshot").job.model == str(tiny)
 

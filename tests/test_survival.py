@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness.jobs import job
+from harness.processes import ends
 from parallel.job.errors import Overflowed, RankFailed, RankLost, Stopped
 from parallel.pool import Pool, listen, ranks
 from parallel.pool.watch import Patience, Watch
 from parallel.wire import channel as wire
 from parallel.wire.messages import Done, Failed, RankReport, Ready, Step, Stop
-from tests.conftest import ends
-from tests.test_pool import job
 
 SHORT = Patience(first=20, floor=2, factor=10)
 
@@ -26,7 +26,7 @@ def faulty(monkeypatch, tmp_path):
     """A function that lets the next ranks have one fault."""
 
     def plan(rank: int, point: str, kind: str) -> None:
-        monkeypatch.setattr(ranks, "WORKER", "tests.faulty_worker")
+        monkeypatch.setattr(ranks, "WORKER", "harness.faulty_worker")
         monkeypatch.setenv("VIDEO_INFINITY_FAULT", f"{rank},{point},{kind},{tmp_path / f'{rank}{point}{kind}'}")
 
     return plan
@@ -153,7 +153,7 @@ def test_what_a_rank_may_take_comes_from_its_own_steps(monkeypatch):
 
     def say(rank, phase, step, at):
         now[0] = at
-        watch.hear(Step(number=1, rank=rank, phase=phase, step=step, steps=9))
+        watch.record(Step(number=1, rank=rank, phase=phase, step=step, steps=9))
 
     assert watch.bound(0) == 100
     say(0, "denoise", 0, 10)
@@ -176,7 +176,7 @@ def test_who_waits_for_others_is_not_judged_while_they_get_on(monkeypatch):
 
     def say(rank, phase, step, steps, at):
         now[0] = at
-        watch.hear(Step(number=1, rank=rank, phase=phase, step=step, steps=steps))
+        watch.record(Step(number=1, rank=rank, phase=phase, step=step, steps=steps))
         assert watch.stuck(range(2)) == []
 
     def stuck_at(seconds):

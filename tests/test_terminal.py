@@ -3,15 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from harness.places import ROOT
 from parallel.cli import terminal
 from parallel.wire.messages import Step
 from tests.test_cli_signals import open_terminal
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name, speak", [("stdout", terminal.say), ("stderr", terminal.warn)])
@@ -36,7 +34,7 @@ def test_a_line_that_nobody_takes_is_let_go(monkeypatch, name, speak, kind):
 def test_streams_that_the_caller_closed_are_opened_on_nothing():
     """Else a file of the run would become stream 2, and what FFmpeg logs would be written into it."""
     code = (
-        "import os, sys\nfrom parallel import terminal\nterminal.open_streams()\nterminal.say('a')\nterminal.warn('b')\n"
+        "import os, sys\nfrom parallel.cli import terminal\nterminal.open_streams()\nterminal.say('a')\nterminal.warn('b')\n"
         "assert [stream.fileno() for stream in (sys.stdin, sys.stdout, sys.stderr)] == [0, 1, 2]\n"
         "assert os.open(os.devnull, os.O_RDONLY) > 2\nterminal.close_streams()"
     )
@@ -62,7 +60,7 @@ def test_a_bar_lets_go_of_a_terminal_that_is_gone(monkeypatch):
 
 
 def test_a_name_that_the_terminal_can_not_write_is_said_in_escapes():
-    code = "from parallel import terminal\nterminal.open_streams()\nterminal.say('\\u00e9 \\udcff')"
+    code = "from parallel.cli import terminal\nterminal.open_streams()\nterminal.say('\\u00e9 \\udcff')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True).stdout
     assert said == b"\\xe9 \\udcff\n"

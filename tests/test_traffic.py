@@ -3,12 +3,11 @@
 import pytest
 
 from parallel.families import traffic
-from parallel.families.folder import UNetShape
+from parallel.families.unet_shape import UNetShape, count_messages, exchanges
 from parallel.maths import clips
 from parallel.maths.scope import Span, keys, window
-from parallel.plan import count_messages
 
-LAYERS = traffic.frame_layers(UNetShape(), 40, 64)
+LAYERS = exchanges(UNetShape(), 40, 64)
 
 
 def test_each_message_of_videocrafter2_has_its_bytes():
@@ -50,7 +49,7 @@ def test_a_global_frames_owner_sends_it_to_everyone():
 
 def test_what_a_taker_projects():
     """Keys and values of a frame: two matrices of the width squared, for each pixel; the first layer's frames are entered too."""
-    wide = traffic.frame_layers(UNetShape(block_out_channels=(64,) * 4, attention_head_dim=16), 8, 8)
+    wide = exchanges(UNetShape(block_out_channels=(64,) * 4, attention_head_dim=16), 8, 8)
     raw, hidden = wide[:2]
     assert hidden.flop == 2 * 2 * 128 * 128 * 64 and raw.flop == hidden.flop + 2 * 64 * 128 * 64
     assert all(layer.flop == 0 for layer in wide if layer.kind == "convolution")

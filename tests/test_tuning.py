@@ -5,12 +5,14 @@ import contextvars
 import pytest
 import torch
 
+from harness import builders
+from harness.places import BUNDLED
 from parallel.comm.group import Group
 from parallel.job.errors import Stopped
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases
-from parallel.layers.exchange import Call
+from parallel.layers.call import Call
 from parallel.layers.patch import patched
 from parallel.layers.turns import Turns
 from parallel.layers.view import View
@@ -18,8 +20,6 @@ from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.plan import plan
 from parallel.sampler.denoise import kept_steps, set_call
-from tests import builders
-from tests.conftest import BUNDLED
 
 RED = "a red circle orbiting clockwise on a gray background"
 
@@ -73,9 +73,9 @@ def test_what_stale_steps_use_is_kept_when_all_layers_run(tuning, begin, kept):
     assert kept_steps(tuning, steps, begin=begin) == kept
     call = Call()
     for index in range(begin, steps):
-        set_call(call, tuning, index, steps, begin=begin)
-        assert call.keep == (index in kept) and call.stale == bool(kept and index > kept[0])
-        assert not (call.keep and call.reuse)
+        set_call(call, tuning, index, kept, begin=begin)
+        assert call.mode.keeps == (index in kept) and call.mode.is_stale == bool(kept and index > kept[0])
+        assert not (call.mode.keeps and call.outermost_only)
 
 
 def test_stale_context_and_reuse_together_send_less_than_either(pools, exact):
@@ -125,14 +125,14 @@ def test_reuse_runs_the_outermost_blocks_only():
     with torch.inference_mode(), patched(changes):
         first = net(x, 500, encoder_hidden_states=text).sample
         ran.clear()
-        view.call.reuse = True
+        view.call.outermost_only = True
         again = net(x, 500, encoder_hidden_states=text).sample
     assert ran == ["down_blocks.0", "up_blocks.1"]
     assert torch.allclose(first, again, atol=1e-5), "the same input makes the same deep features"
 
 
 def test_an_activation_is_gone_after_its_last_reader():
-    skip = Activation(torch.ones(3, 2, 1, 1), reads=2, park=True)
+    skip = Activation(torch.ones(3, 2, 1, 1), reads=2, offload=True)
     skip.done()
     below = Activation(torch.zeros(3, 1, 1, 1))
     joined = torch.cat([below, skip], dim=1)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.places import ROOT
 from parallel.job.errors import JobRefused
 from parallel.pool import whole
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def write(path: Path) -> None:

@@ -1,8 +1,9 @@
 """The command line's grammar, and the Job that it adds up to."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import Field
 
@@ -38,67 +39,113 @@ class OneLine(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's grammar. Its defaults are the Job's."""
-    default = {name: field.default for name, field in Job.model_fields.items()}
-    noise, scope, tuning, run = Noise(), Scope(), Tuning(), Run()
     parser = OneLine(prog="python -m parallel", description=ABOUT)
     generate = parser.add_subparsers(dest="command", required=True).add_parser(
         "generate", help="make one long video", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    add = generate.add_argument
+    for add_options in (
+        _add_model, _add_prompts, _add_video, _add_sampling, _add_noise, _add_devices, _add_scope, _add_tuning, _add_init,
+        _add_snapshot, _add_output,
+    ):  # fmt: skip
+        add_options(generate.add_argument)
+    return parser
+
+
+Add = Callable[..., object]  # a parser's add_argument
+
+
+def _default(name: str) -> Any:
+    """Return the default of one of the Job's fields."""
+    return Job.model_fields[name].default
+
+
+def _add_model(add: Add) -> None:
     add("--model", default=str(BUNDLED), help="a diffusers model folder")
     add("--parts", help="a second folder, for what the first one lacks (text encoder, tokenizer, VAE, scheduler)")
+
+
+def _add_prompts(add: Add) -> None:
     add("--prompt", help=f"what is seen, in all frames; {WEIGHTS}")
     add("--timeline", help=f"a text file instead of --prompt: {TIMELINE}")
-    add("--fade", type=int, default=default["fade"], help="frames over which a prompt takes over from the one before")
-    add("--negative", default=default["negative"], help="what is not seen")
+    add("--fade", type=int, default=_default("fade"), help="frames over which a prompt takes over from the one before")
+    add("--negative", default=_default("negative"), help="what is not seen")
+
+
+def _add_video(add: Add) -> None:
     add("--frames", type=int, default=96, help="of the whole video")
     add("--height", type=int, default=64, help="pixels: what the model was trained on")
     add("--width", type=int, default=64, help="pixels: what the model was trained on")
-    add("--fps", type=float, default=default["fps"], help="frames a second of what is written, and of a timeline's seconds")
-    add("--steps", type=int, default=default["num_inference_steps"], help="0: the starting noise, or the init as it is")
-    add("--guidance", type=float, default=default["guidance_scale"], help="how strictly the prompt is followed; 1: no guidance")
-    add("--seed", type=int, default=default["seed"], help="the same seed makes the same video, on any number of ranks")
-    add("--scheduler", default=default["scheduler"], help="model, ddim, dpmpp_2m, uni_pc, euler or euler_ancestral")
+    add("--fps", type=float, default=_default("fps"), help="frames a second of what is written, and of a timeline's seconds")
+
+
+def _add_sampling(add: Add) -> None:
+    guidance = "how strictly the prompt is followed; 1: no guidance"
+    add("--steps", type=int, default=_default("num_inference_steps"), help="0: the starting noise, or the init as it is")
+    add("--guidance", type=float, default=_default("guidance_scale"), help=guidance)
+    add("--seed", type=int, default=_default("seed"), help="the same seed makes the same video, on any number of ranks")
+    add("--scheduler", default=_default("scheduler"), help="model, ddim, dpmpp_2m, uni_pc, euler or euler_ancestral")
+
+
+def _add_noise(add: Add) -> None:
+    noise = Noise()
     add("--noise", default=noise.kind, help="independent, shuffled (FreeNoise) or mixed (PYoCo): how alike the frames begin")
     add("--noise-window", type=int, default=noise.window, help="shuffled: first frames that have their own noise")
     add("--noise-stride", type=int, default=noise.stride, help="shuffled: frames within which the order changes")
     add("--noise-share", type=float, default=noise.share, help="mixed: variance that all frames have in common, 0 to 1")
     add("--loop", action="store_true", help="the last frame leads into the first")
+
+
+def _add_devices(add: Add) -> None:
     add("--devices", default="auto", help="auto, or one device a rank: cpu,cpu or cuda:0,cuda:1")
     add("--threads", type=int, help="threads of a CPU rank (default: the cores, shared out)")
-    add("--dtype", default=default["dtype"], help="float32, float16 or bfloat16")
-    add("--offload", default=default["offload"], help="none, or parts: what a phase does not use waits in host memory")
+    add("--dtype", default=_default("dtype"), help="float32, float16 or bfloat16")
+    add("--offload", default=_default("offload"), help="none, or parts: what a phase does not use waits in host memory")
+
+
+def _add_scope(add: Add) -> None:
+    scope, pair = Scope(), ("EARLY", "LATE")
+    model_frames = "of a clip that the model was trained on: a note measures the scopes by it, and the video stays as it is"
     add("--local-context", type=int, default=scope.local_context, help="frames on either side that a frame attends to")
     add("--global-frames", type=int, default=scope.global_frames, help="frames of the whole video that all attend to")
-    pair = ("EARLY", "LATE")
     add("--local-bias", type=float, nargs=2, metavar=pair, default=scope.local_bias, help="added to local keys' logits")
     add("--global-bias", type=float, nargs=2, metavar=pair, default=scope.global_bias, help="added to global keys' logits")
     add("--phase-timestep", type=int, default=scope.phase_timestep, help="timesteps above it are early")
     add("--bias-ramp", action="store_true", help="go from early to late evenly instead of at a timestep")
     add("--trained-frames", type=int, help="scale logits by log(keys) / log(this)")
-    about = "of a clip that the model was trained on: a note measures the scopes by it, and the video stays as it is"
-    add("--model-frames", type=int, default=scope.model_frames, help=about)
+    add("--model-frames", type=int, default=scope.model_frames, help=model_frames)
+
+
+def _add_tuning(add: Add) -> None:
+    tuning = Tuning()
+    stale_after = "after so many exact steps use what other ranks sent before; changes the video a little"
     add("--branches", default=tuning.branches, help="guidance's two UNet calls: auto, together, or apart (half the memory)")
     add("--park-skips", default=tuning.park_skips, help="skip tensors wait in host memory: auto, never or always")
     add("--frames-at-once", type=int, help="frames that a spatial layer works on at once (default: what suits the device)")
     add("--pixels-at-once", type=int, help="latent pixels that a layer over frames works on at once")
-    add(
-        "--stale-after", type=int, help="after so many exact steps use what other ranks sent before; changes the video a little"
-    )
+    add("--stale-after", type=int, help=stale_after)
     add("--stale-for", type=int, default=tuning.stale_for, help="for how many steps what other ranks sent is used")
     add("--reuse-every", type=int, default=tuning.reuse_every, help="run deep layers every so many steps; changes the video")
     add("--compile", action="store_true", help="torch.compile, on GPUs")
+
+
+def _add_init(add: Add) -> None:
     add("--init", help="an image, a video, a folder of images, or latents (.safetensors, .latent), to start from")
-    add("--denoise", type=float, default=default["denoise"], help="share of the schedule to run on the init")
+    add("--denoise", type=float, default=_default("denoise"), help="share of the schedule to run on the init")
     add("--init-fit", choices=("crop", "stretch"), default="crop", help="of another aspect: use its middle, or squeeze it")
+
+
+def _add_snapshot(add: Add) -> None:
+    run = Run()
     add("--snapshot", help="also keep what is done in this file, so that --resume can go on after the machine went down")
     add("--snapshot-seconds", type=float, default=run.snapshot_seconds, help="how often the snapshot is written")
     add("--resume", help="go on from a snapshot's file: it knows its job, so give no options of the video")
     add("--restarts", type=int, default=run.restarts, help="how often lost ranks are started again")
+
+
+def _add_output(add: Add) -> None:
     add("--output", default="video.mp4", help="an .mp4, .webm or .webp file, or a folder for PNG files")
     add("--latents", help="also store the final latents, as ComfyUI's SaveLatent does (.latent or .safetensors)")
     add("--report", help="also store what it cost, as .json")
-    return parser
 
 
 # What says where and how to run; all other options are the video's.
@@ -128,7 +175,7 @@ def check_resume(args: argparse.Namespace) -> None:
 def build_job(args: argparse.Namespace) -> Job:
     """Return the Job that the arguments ask for; raise JobRefused."""
     said = [text for text in (args.prompt, args.timeline) if text is not None]
-    if len(said) != 1 and (said or args.steps != 0):  # without steps nobody hears a prompt
+    if len(said) != 1 and (said or args.steps != 0):  # without steps no prompt is used
         raise JobRefused("wanted either --prompt TEXT or --timeline FILE")
     if args.frames < 1:
         raise JobRefused(f"frames: wanted at least 1, got {args.frames}")

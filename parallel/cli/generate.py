@@ -9,12 +9,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import torch
 
-from ..families.folder import ModelFolder, check
+from ..families import folder
+from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
 from ..job.job import Job
 from ..plan import keys_notice
@@ -26,6 +27,8 @@ from . import inits, latents_file, movies
 from .arguments import build_job, build_parser, check_resume, check_run
 from .limits import check_open_files
 from .terminal import Bar, close_streams, open_streams, say, warn
+
+OpenPool = Callable[..., AbstractContextManager[Pool]]  # of Pool's own arguments; ranks that are warm are not ended after it
 
 
 def is_latents(file: str | None) -> bool:
@@ -39,8 +42,7 @@ def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.T
         return None
     file = Path(args.init)
     if is_latents(args.init):
-        shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
-        return latents_file.load(file, shape, model.scaling_factor, notify=notice)
+        return latents_file.load(file, model.latents_shape(job), model.scaling_factor, notify=notice)
     init = inits.read(file, most=job.frames, height=job.height, width=job.width, fit=args.init_fit, notify=notice)
     if len(init) not in (1, job.frames):
         raise JobRefused(
@@ -75,13 +77,15 @@ def check_files(args: argparse.Namespace) -> None:
             raise JobRefused(f"{name} {file} would be written over: give what is made another name")
 
 
-def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[str]:
+def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_pool: OpenPool = Pool) -> list[str]:
     """Run one job, or the rest of one, and write what it made; return what could not be written, and why."""
     check_run(args)
     stored = read_stored(args)
     job = build_job(args) if stored is None else stored.job
-    devices = resolve(args.devices, frames=job.frames)
-    model = check(job, len(devices))
+    model = None if stored is None else stored.model
+    model = model or folder.inspect(job.model, job.parts)
+    devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
+    folder.check(job, len(devices), model)
     check_open_files(len(devices))
     if (said := keys_notice(job)) is not None:
         notice(said)
@@ -94,10 +98,11 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool]) -> list[
     file = args.snapshot or args.resume
     keeper = Keeper(Path(file), job, args.snapshot_seconds) if file else None
     bar = Bar()
-    with Pool(devices, args.threads, restarts=args.restarts) as pool:
+    with open_pool(devices, args.threads, restarts=args.restarts) as pool:
         try:
             video = pool.run(
                 job,
+                model=model,
                 init=init,
                 init_is_latents=is_latents(args.init),
                 stored=stored,
@@ -203,16 +208,16 @@ def main() -> int:
     """Run the command line; return the exit code: 0, 1 for what failed, 2 for wrong input, 130 if stopped."""
     open_streams()
     try:
-        return run(build_parser().parse_args())
+        args = build_parser().parse_args()
+        return run(args, handle_signals().is_set)
     finally:
         close_streams()
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run what the arguments ask for, and say how it ended."""
-    stop = handle_signals()
+def run(args: argparse.Namespace, should_stop: Callable[[], bool], open_pool: OpenPool = Pool) -> int:
+    """Run what the arguments ask for, and say how it ended; return the exit code."""
     try:
-        failed = generate(args, stop.is_set)
+        failed = generate(args, should_stop, open_pool)
         if failed:
             warn(f"error: {'; '.join(failed)}")
         return 1 if failed else 0

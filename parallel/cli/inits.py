@@ -53,7 +53,7 @@ def read(
     """Return up to `most` frames of an image, a video or a folder of images, scaled if a size is given: uint8 (F, H, W, 3).
 
     `fit`: of another aspect, the middle is used (`crop`, as ComfyUI's Upscale Image has it) or the whole is squeezed
-    (`stretch`). `notify` hears what was left out. Raises JobRefused if there is no picture in it.
+    (`stretch`). `notify` gets what was left out. Raises JobRefused if there is no picture in it.
     """
     if not os.path.exists(path):
         raise JobRefused(f"init {path} does not exist: give an image, a video or a folder of images")

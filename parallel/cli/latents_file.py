@@ -58,8 +58,8 @@ def load(
 ) -> torch.Tensor:
     """Return a file's latents as the net sees them, (C, T, h, w) float32 as asked for; one frame stands for all.
 
-    Files of earlier versions of this pack, whose tensor is called `latents`, hold what the net sees. `notify` hears of frames
-    that are left out. Raises JobRefused if the file holds no latents of this model and size.
+    Files of earlier versions of this pack, whose tensor is called `latents`, hold what the net sees. `notify` says of frames
+    that they are left out. Raises JobRefused if the file holds no latents of this model and size.
     """
     if not os.path.exists(path):
         raise JobRefused(f"init {path} does not exist: give a file that --latents or ComfyUI's SaveLatent wrote")

@@ -2,6 +2,8 @@
 
 Every rank knows from the plan, and so without asking, which frames each rank wants. One `all_to_all_single` with split
 sizes moves them all. It is asynchronous: work on owned frames can go on until `wait`.
+
+A message from one rank to another is a header, if there is one, and behind it the frames that the other wants.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from .group import Group
 
 
 @dataclass(frozen=True)
-class Route:
+class Routes:
     """Which frames move between which ranks: the same on every rank, from the plan alone."""
 
     clips: tuple[range, ...]
@@ -26,10 +28,27 @@ class Route:
         clip = self.clips[owner]
         return tuple(sorted({frame for frame in self.wanted[taker] if frame in clip}))
 
+    def of(self, rank: int, device: torch.device) -> "Route":
+        """Return one rank's part of them."""
+        peers = range(len(self.clips))
+        clip = self.clips[rank]
+        sent = [self.between(rank, peer) for peer in peers]
+        received = [self.between(peer, rank) for peer in peers]
+        sent_places = [frame - clip.start for frames in sent for frame in frames]
+        arrivals = tuple(frame for frames in received for frame in frames)
+        return Route(
+            clip=clip,
+            send=torch.tensor(sent_places, dtype=torch.long, device=device),
+            send_counts=tuple(map(len, sent)),
+            receive_counts=tuple(map(len, received)),
+            arrivals=arrivals,
+            places={frame: place for place, frame in enumerate([*clip, *arrivals])},
+        )
+
 
 @dataclass(frozen=True)
-class Lane:
-    """A route as one rank drives it."""
+class Route:
+    """What one rank sends and receives."""
 
     clip: range
     send: torch.Tensor  # own frames by place in the clip, peer after peer
@@ -39,23 +58,6 @@ class Lane:
     places: dict[int, int] = field(repr=False)  # frame number -> place in `own + arrivals`
 
 
-def drive(route: Route, rank: int, device: torch.device) -> Lane:
-    """Work out one rank's part of a route."""
-    peers = range(len(route.clips))
-    clip = route.clips[rank]
-    send = [[frame - clip.start for frame in route.between(rank, peer)] for peer in peers]
-    come = [route.between(peer, rank) for peer in peers]
-    arrivals = tuple(frame for frames in come for frame in frames)
-    return Lane(
-        clip=clip,
-        send=torch.tensor([place for places in send for place in places], dtype=torch.long, device=device),
-        send_counts=tuple(map(len, send)),
-        receive_counts=tuple(map(len, come)),
-        arrivals=arrivals,
-        places={frame: place for place, frame in enumerate([*clip, *arrivals])},
-    )
-
-
 @dataclass
 class Pending:
     """Frames on their way."""
@@ -63,78 +65,80 @@ class Pending:
     group: Group
     work: dist.Work | None
     inbox: torch.Tensor
+    inbox_sizes: list[int]  # numbers from each rank, 0 from this one
     outbox: torch.Tensor | None  # lives as long as it may be read
-    note: torch.Tensor | None
+    header: torch.Tensor | None  # this rank's own
     frame_shape: torch.Size
     dim: int
-    counts: tuple[int, ...]
 
-    def wait(self, note: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the frames that came, along `dim` in the order of `lane.arrivals`, and the notes of all ranks (R, ...).
+    def wait(self, header: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the frames that came, along `dim` in the order of `route.arrivals`, and the headers of all ranks (R, ...).
 
-        `note` takes the place of the own one. Safe to call twice.
+        `header` takes the place of the own one. Safe to call twice.
         """
         if self.work is not None:
             with self.group.waiting():
                 self.work.wait()
             self.work = self.outbox = None
-        own = self.note if note is None else note
-        size, header = self.frame_shape.numel(), 0 if own is None else _header(own, self.inbox.dtype)
-        frames, notes, at = [], [], 0
-        for peer, count in enumerate(self.counts):
-            if own is not None and peer == self.group.rank:
-                notes.append(own)
-            elif own is not None:
-                # A clone begins its own storage, aligned for any type, which a view from the middle may not be.
-                notes.append(self.inbox[at : at + header].clone().view(own.dtype).view_as(own))
-                at += header
-            if count:
-                frames.append(self.inbox[at : at + count * size].view(count, *self.frame_shape))
-            at += count * size
-        none = self.inbox[:0].view(0, *self.frame_shape)
-        arrived = frames[0] if len(frames) == 1 else torch.cat([none, *frames])
-        return arrived.movedim(0, self.dim), None if own is None else torch.stack(notes)
+        own = self.header if header is None else header
+        if own is None:
+            return self._as_frames(self.inbox), None
+        messages, length = self.inbox.split(self.inbox_sizes), _length(own, self.inbox.dtype)
+        headers = [
+            own if peer == self.group.rank else _read_header(message[:length], own) for peer, message in enumerate(messages)
+        ]
+        bodies = [message[length:] for message in messages if len(message) > length]
+        body = bodies[0] if len(bodies) == 1 else torch.cat([self.inbox[:0], *bodies])
+        return self._as_frames(body), torch.stack(headers)
+
+    def _as_frames(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers.view(-1, *self.frame_shape).movedim(0, self.dim)
 
 
-def fetch(x: torch.Tensor, dim: int, lane: Lane, group: Group, *, note: torch.Tensor | None = None) -> Pending:
-    """Start to fetch what `lane` says along `dim` of the own frames `x`; collective, the same call on every rank.
+def fetch(x: torch.Tensor, dim: int, route: Route, group: Group, *, header: torch.Tensor | None = None) -> Pending:
+    """Start to fetch what `route` says along `dim` of the own frames `x`; collective, the same call on every rank.
 
-    `note`, a small float32 tensor of one shape on all ranks, goes to everyone in the same message. Raises PeerLost, here or
+    `header`, a small float32 tensor of one shape on all ranks, goes to everyone in the same message. Raises PeerLost, here or
     in `wait`, if a rank is gone.
     """
     frames = x.movedim(dim, 0)
-    shape = frames.shape[1:]
-    size, header = shape.numel(), 0 if note is None else _header(note, x.dtype)
-    others = [int(peer != group.rank) for peer in range(group.size)]
-    out_sizes = [count * size + header * other for count, other in zip(lane.send_counts, others)]
-    in_sizes = [count * size + header * other for count, other in zip(lane.receive_counts, others)]
-    if note is not None:
-        note = note.contiguous()
-    inbox = x.new_empty(sum(in_sizes))
+    header = None if header is None else header.contiguous()
+    outbox_sizes = _sizes(route.send_counts, frames, header, group)
+    inbox_sizes = _sizes(route.receive_counts, frames, header, group)
+    inbox = x.new_empty(sum(inbox_sizes))
     work = outbox = None
     if group.handle is not None:
-        outbox = x.new_empty(sum(out_sizes))
-        _pack(outbox, frames, lane, note, others)
+        outbox = x.new_empty(sum(outbox_sizes))
+        _pack(outbox.split(outbox_sizes), frames, route, header)
         with group.waiting():
-            work = dist.all_to_all_single(inbox, outbox, in_sizes, out_sizes, group=group.handle, async_op=True)
+            work = dist.all_to_all_single(inbox, outbox, inbox_sizes, outbox_sizes, group=group.handle, async_op=True)
         group.meter.sent += outbox.numel() * outbox.element_size()
         group.meter.messages += 1
-    return Pending(group, work, inbox, outbox, note, shape, dim, lane.receive_counts)
+    return Pending(group, work, inbox, inbox_sizes, outbox, header, frames.shape[1:], dim)
 
 
-def _header(note: torch.Tensor, dtype: torch.dtype) -> int:
-    return note.numel() * note.element_size() // dtype.itemsize
+def _sizes(counts: tuple[int, ...], frames: torch.Tensor, header: torch.Tensor | None, group: Group) -> list[int]:
+    """Return the numbers in the message to or from each rank, of so many frames; there is none between a rank and itself."""
+    frame, head = frames.shape[1:].numel(), 0 if header is None else _length(header, frames.dtype)
+    return [0 if peer == group.rank else head + count * frame for peer, count in enumerate(counts)]
 
 
-def _pack(outbox: torch.Tensor, frames: torch.Tensor, lane: Lane, note: torch.Tensor | None, others: list[int]) -> None:
-    """Fill a message: for each other rank the note and the frames that it wants, gathered in place, without another copy."""
-    header = outbox[:0] if note is None else note.flatten().view(outbox.dtype)
-    at, sent = 0, 0
-    for count, other in zip(lane.send_counts, others):
-        if other:
-            outbox[at : at + len(header)] = header
-            at += len(header)
-        if count:
-            part = outbox[at : at + count * frames[0].numel()].view(count, *frames.shape[1:])
-            torch.index_select(frames, 0, lane.send[sent : sent + count], out=part)
-            at, sent = at + part.numel(), sent + count
+def _length(header: torch.Tensor, dtype: torch.dtype) -> int:
+    """Return how many numbers of a type a header takes in a message."""
+    return header.numel() * header.element_size() // dtype.itemsize
+
+
+def _read_header(numbers: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    # A clone begins its own storage, aligned for any type, which a view from the middle may not be.
+    return numbers.clone().view(like.dtype).view_as(like)
+
+
+def _pack(messages: tuple[torch.Tensor, ...], frames: torch.Tensor, route: Route, header: torch.Tensor | None) -> None:
+    """Fill the messages to all ranks; frames are gathered in place, without another copy."""
+    head = frames.new_empty(0) if header is None else header.flatten().view(frames.dtype)
+    for message, places in zip(messages, route.send.split(route.send_counts)):
+        if len(message):  # the one to this rank is empty
+            message[: len(head)] = head
+        if len(places):
+            body = message[len(head) :].view(len(places), *frames.shape[1:])
+            torch.index_select(frames, 0, places, out=body)

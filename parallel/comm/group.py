@@ -1,4 +1,4 @@
-"""Open and close the group of ranks; who I am in it. The only file that knows a backend."""
+"""Open the group of ranks; who I am in it. The only file that knows a backend."""
 
 import os
 import sys
@@ -104,9 +104,3 @@ def warm_up(rank: int, size: int, device: torch.device) -> None:
             raise RuntimeError(f"what rank {peer} sent came to rank {rank} as something else")
     if word.item() != size:
         raise RuntimeError(f"{size} ranks add up to {word.item():g} on rank {rank}")
-
-
-def close_group(group: Group) -> None:
-    """Leave the group. Collective: every rank calls it, or none does and all end."""
-    if group.handle is not None:
-        dist.destroy_process_group(group.handle)

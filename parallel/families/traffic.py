@@ -1,56 +1,17 @@
-"""What a UNet call sends: exact bytes by rank, from the plan alone, and the closed formula that they follow."""
+"""What one call of a net sends: exact bytes by rank, from the plan alone, and the closed formula that they follow."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
 
 from ..maths import clips, scope
-from .folder import UNetShape
+from .frame_layer import FrameLayer
 
 MOMENTS = 3 * 4  # bytes a group: count, mean, squares, in float32
-INNER_HEADS = 8  # of diffusers' first temporal transformer, whatever the rest has
-
-
-@dataclass(frozen=True)
-class FrameLayer:
-    """A layer that exchanges frames: how many numbers a frame sends, whether moments travel along, and what a taker then does."""
-
-    kind: str  # "convolution" or "attention"
-    numbers: int
-    with_moments: bool
-    flop: int = 0  # to make keys and values of one frame that came
-
-
-def frame_layers(shape: UNetShape, height: int, width: int) -> list[FrameLayer]:
-    """Return the exchanges of one UNet call, for latents of a size, in no order."""
-    levels = range(len(shape.block_out_channels))
-    pixels = [-(-height // 2**level) * -(-width // 2**level) for level in levels]
-    channels, depth = shape.block_out_channels, shape.layers_per_block
-    found = _attentions(channels[0], INNER_HEADS * shape.attention_head_dim, pixels[0])
-    for level in levels:
-        up = shape.up_block_types[len(levels) - 1 - level]
-        for kind, layers in ((shape.down_block_types[level], depth), (up, depth + 1)):
-            size, attends = (channels[level], pixels[level]), kind.startswith("CrossAttn")
-            found += (_convolutions(*size) + (_attentions(channels[level], *size) if attends else [])) * layers
-    middle = channels[-1], pixels[-1]
-    return found + 2 * _convolutions(*middle) + _attentions(channels[-1], *middle)
-
-
-def _convolutions(width: int, pixels: int) -> list[FrameLayer]:
-    return [FrameLayer("convolution", width * pixels, True)] * 4
-
-
-def _attentions(raw: int, hidden: int, pixels: int) -> list[FrameLayer]:
-    keys_values, entry = 4 * hidden * hidden * pixels, 2 * raw * hidden * pixels
-    return [
-        FrameLayer("attention", raw * pixels, True, entry + keys_values),
-        FrameLayer("attention", hidden * pixels, False, keys_values),
-    ]
 
 
 def sent_bytes(
     layers: list[FrameLayer], span: scope.Span, ranks: int, *, item: int, groups: int = 32, branches: int = 1
 ) -> list[int]:
-    """Return the bytes that each rank sends in one UNet call."""
+    """Return the bytes that each rank sends in one call, for latents that see as far as `span` says."""
     cut = clips.cut(span.frames, ranks)
     near = [scope.window(clip, 1, span.frames, span.loop) for clip in cut]
     far = [scope.keys(clip, span) for clip in cut]

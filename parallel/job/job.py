@@ -17,9 +17,9 @@ NoiseKind = Literal["independent", "shuffled", "mixed"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Frozen_T = TypeVar("Frozen_T", bound="Frozen")
 
+ITEM_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 MAX_FRAMES = 1_000_000
 MAX_FPS = 240
-DECODED_AT_ONCE = 8  # frames that a rank decodes at once: what the decoder does, and what a plan reckons with
 MAX_TEXT = 10_000  # characters of one prompt
 MAX_TEXTS = 1_000_000  # of all prompts: a job must fit into one message
 
@@ -40,7 +40,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_printable)]
 
 
 class Prompt(Frozen):
-    """A prompt that is heard from a frame on, until the next one."""
+    """A prompt that holds from a frame on, until the next one."""
 
     frame: int = Field(ge=0, lt=MAX_FRAMES)
     text: Text
@@ -141,6 +141,11 @@ class Job(Frozen):
                 f"use frames 0 to {self.frames - 1}"
             )
         return self
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one number in the job's type."""
+        return ITEM_BYTES[self.dtype]
 
 
 def checked(form: type[Frozen_T], /, **values: object) -> Frozen_T:

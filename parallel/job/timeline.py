@@ -37,7 +37,7 @@ class Entry:
     text: str
 
     def frame(self, fps: float) -> int:
-        """Return the frame that it is heard from."""
+        """Return the frame that it holds from."""
         return round(self.number * fps) if self.in_seconds else int(self.number)
 
 

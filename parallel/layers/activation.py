@@ -13,12 +13,12 @@ import torch
 
 
 class Activation:
-    """A tensor (B x F, C, H, W) that is read `reads` times; with `park` it waits in host memory after the first."""
+    """A tensor (B x F, C, H, W) that is read `reads` times; with `offload` it waits in host memory after the first."""
 
-    def __init__(self, tensor: torch.Tensor, *, reads: int = 1, park: bool = False):
+    def __init__(self, tensor: torch.Tensor, *, reads: int = 1, offload: bool = False):
         self.tensor: torch.Tensor | None = tensor
         self.shape, self.dtype, self.device = tensor.shape, tensor.dtype, tensor.device
-        self.reads, self.park = reads, park
+        self.reads, self.offload = reads, offload
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -33,7 +33,7 @@ class Activation:
         self.reads -= 1
         if self.reads == 0:
             self.tensor = None
-        elif self.park and self.tensor is not None and self.tensor.device == self.device:
+        elif self.offload and self.tensor is not None and self.tensor.device == self.device:
             host = torch.empty(self.shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
             self.tensor = host.copy_(self.tensor, non_blocking=True)  # only `rows` reads it, on the same stream
 
@@ -73,7 +73,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class PinnedMemory:
-    """As a change to a model: when it is undone, the pinned memory that tensors were parked in goes back to the system.
+    """As a change to a model: when it is undone, the pinned memory that tensors waited in goes back to the system.
 
     torch would keep it for the life of the process, of use to nobody else. Old versions of it know no way to give it back.
     """

@@ -5,14 +5,16 @@ also carries the moments of the group norm that comes before, with raw frames th
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from einops import rearrange
 from torch import nn
 
-from ..comm.fetch import Pending
 from ..maths import attention, moments
 from .activation import Activation
 from .exchange import Exchange
@@ -35,7 +37,7 @@ class Biases:
 
     def __post_init__(self):
         self.set(0.0, 0.0)
-        device, blocks = self.view.group.device, self.view.blocks
+        device, blocks = self.view.group.device, self.view.query_blocks
         trained = self.trained_frames
         self.scales = [None if trained is None else attention.logit_scale(b.kinds_QK, trained).to(device) for b in blocks]
 
@@ -44,75 +46,88 @@ class Biases:
         if self.masks and (local, global_) == self.current:
             return
         self.current = (local, global_)
-        masks = [attention.logit_mask(block.kinds_QK, local, global_) for block in self.view.blocks]
+        masks = [attention.logit_mask(block.kinds_QK, local, global_) for block in self.view.query_blocks]
         self.masks = [None if mask is None else mask.to(self.view.group.device) for mask in masks]
 
 
 class FrameTransformer(nn.Module):
     """Stands in for a TransformerTemporalModel: norm, projection, blocks of self-attentions over frames, projection.
 
-    What it returns is read `reads` times, and parked between with `park`.
+    What it returns is read `reads` times, and waits between in host memory with `offload`.
     """
 
-    def __init__(self, model: TransformerTemporalModel, view: View, biases: Biases, *, reads: int = 1, park: bool = False):
+    def __init__(self, model: TransformerTemporalModel, view: View, biases: Biases, *, reads: int = 1, offload: bool = False):
         super().__init__()
         self.norm, self.proj_in, self.proj_out = model.norm, model.proj_in, model.proj_out
         sites = [site for block in model.transformer_blocks for site in _sites(block, view, biases)]
         self.sites = nn.ModuleList(sites)
-        self.exchanges = [Exchange(view.scope_lane, view.group, view.call) for _ in sites]
+        self.exchanges = [Exchange(view.scope_route, view.group, view.call) for _ in sites]
         self.slices, self.heads = view.slices, max(site.attn.heads for site in sites)
-        self.reads, self.park = reads, park
+        self.reads, self.offload = reads, offload
 
     def forward(self, hidden_states: Activation, num_frames: int = 1, return_dict: bool = False, **unused) -> tuple[Activation]:
         """Return (x plus what the blocks make of it,), (B x F, C, H, W)."""
         assert not return_dict and not any(value is not None for value in unused.values()), "as UNet3DConditionModel calls it"
-        x, ours = hidden_states.take()
-        x_BFCP = x.unflatten(0, (-1, num_frames)).flatten(3)
-        out_BFCP = x_BFCP if ours else torch.empty_like(x_BFCP)
-        own = moments.measure_all(x_BFCP, self.norm.num_groups, self.slices)
-        far_BACP, parts = self.exchanges[0](x_BFCP, own)
-        assert parts is not None
-        total_BG3 = moments.merge(parts)
-        state_BFPC = x_BFCP.new_empty(*x_BFCP.shape[:2], x_BFCP.shape[3], self.proj_in.out_features)
-        first, last = 0, len(self.sites) - 1
-        for place, (module, exchange) in enumerate(zip(self.sites, self.exchanges)):
-            site = cast(Site, module)
-            far_BAPC = state_BFPC  # the first site's come raw
-            if place != first:
-                far_BAPC, _ = exchange(state_BFPC)
-            projected = site.projected(exchange)
-            for number, (branch, cut) in enumerate(self._slices(state_BFPC, far_BACP.shape[1])):
-                near_FPC = state_BFPC[branch, :, cut]
-                if place == first:
-                    near_FPC = self._enter(x_BFCP[branch, ..., cut], total_BG3[branch])
-                if number not in projected:
-                    far_APC = far_BAPC[branch, :, cut]
-                    if place == first:
-                        far_APC = self._enter(far_BACP[branch, ..., cut], total_BG3[branch])
-                    projected[number] = site.project(far_APC)
-                near_FPC = site(near_FPC, *projected[number] if exchange.call.stale else projected.pop(number))
-                if place == last:
-                    out_BFCP[branch, ..., cut] = x_BFCP[branch, ..., cut] + self.proj_out(near_FPC).transpose(1, 2)
-                else:
-                    state_BFPC[branch, :, cut] = near_FPC
-        return (Activation(out_BFCP.view_as(x), reads=self.reads, park=self.park),)
+        x, is_ours = hidden_states.take()
+        x_BFCP = rearrange(x, "(b f) c h w -> b f c (h w)", f=num_frames)
+        state_BFPC = self._enter(x_BFCP)
+        for number in range(1, len(self.sites)):
+            self._continue(number, state_BFPC)
+        out_BFCP = x_BFCP if is_ours else torch.empty_like(x_BFCP)
+        self._leave(state_BFPC, x_BFCP, out_BFCP)
+        return (Activation(out_BFCP.view_as(x), reads=self.reads, offload=self.offload),)
 
-    def _enter(self, x_FCP: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
-        """Return raw frames as the blocks' hidden states, (F, P, C)."""
-        return self.proj_in(moments.normalize(x_FCP, total_G3, self.norm).transpose(1, 2))
+    def _enter(self, x_BFCP: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states behind the first site, (B, F, P, C); raw frames travel, with the moments of their norm."""
+        own_BG3 = moments.measure_all(x_BFCP, self.norm.num_groups, self.slices)
+        arrivals = self.exchanges[0](x_BFCP, own_BG3)
+        assert arrivals.headers is not None
+        total_BG3 = moments.merge(arrivals.headers)
+        branches, frames, _, pixels = x_BFCP.shape
+        state_BFPC = x_BFCP.new_empty(branches, frames, pixels, self.proj_in.out_features)
+        for branch, cut in self._slices(state_BFPC):
+            far_FCP, total_G3 = arrivals.frames[branch, ..., cut], total_BG3[branch]
+            far = arrivals.make_once((branch, cut.start), partial(self._project_raw, far_FCP, total_G3))
+            near_FPC = self._project_in(x_BFCP[branch, ..., cut], total_G3)
+            state_BFPC[branch, :, cut] = self.sites[0](near_FPC, *far)
+        return state_BFPC
 
-    def _slices(self, state_BFPC: torch.Tensor, arrivals: int):
+    def _project_in(self, x_FCP: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
+        """Return raw frames as hidden states, (F, P, C), by the moments of the whole video."""
+        return self.proj_in(rearrange(moments.normalize(x_FCP, total_G3, self.norm), "f c p -> f p c"))
+
+    def _project_raw(self, far_FCP: torch.Tensor, total_G3: torch.Tensor) -> Pair:
+        """Return the first site's keys and values of raw frames."""
+        return cast(Site, self.sites[0]).project(self._project_in(far_FCP, total_G3))
+
+    def _continue(self, number: int, state_BFPC: torch.Tensor) -> None:
+        """Put a further site's output in the place of its input; hidden states travel."""
+        site, arrivals = cast(Site, self.sites[number]), self.exchanges[number](state_BFPC)
+        for branch, cut in self._slices(state_BFPC):
+            far = arrivals.make_once((branch, cut.start), partial(site.project, arrivals.frames[branch, :, cut]))
+            state_BFPC[branch, :, cut] = site(state_BFPC[branch, :, cut], *far)
+
+    def _leave(self, state_BFPC: torch.Tensor, x_BFCP: torch.Tensor, out_BFCP: torch.Tensor) -> None:
+        """Fill `out`, which may be x, with x plus what was made of it."""
+        for branch, cut in self._slices(state_BFPC):
+            made_FCP = rearrange(self.proj_out(state_BFPC[branch, :, cut]), "f p c -> f c p")
+            torch.add(x_BFCP[branch, ..., cut], made_FCP, out=out_BFCP[branch, ..., cut])
+
+    def _slices(self, state_BFPC: torch.Tensor) -> list[tuple[int, slice]]:
+        """Return what is worked on at once: a branch, and some of its pixels."""
         branches, frames, pixels, width = state_BFPC.shape
+        arrivals = len(self.exchanges[0].route.arrivals)
         bytes_each = max(FEED_FORWARD * frames, ARRIVAL * (frames + arrivals)) * width * state_BFPC.element_size()
         return [(b, cut) for b in range(branches) for cut in self.slices.over_pixels(pixels, bytes_each, heads=self.heads)]
 
 
-def _sites(block: nn.Module, view: View, biases: Biases) -> list["Site"]:
-    assert block.norm_type == "layer_norm" and block.pos_embed is None, "a temporal block of a UNet3DConditionModel"
-    second = [] if block.attn2 is None else [(block.norm2, block.attn2)]
-    pairs = [(block.norm1, block.attn1), *second]
-    feeds = [None] * (len(pairs) - 1) + [(block.norm3, block.ff)]
-    return [Site(norm, attn, feed, view, biases) for (norm, attn), feed in zip(pairs, feeds)]
+def _sites(block: BasicTransformerBlock, view: View, biases: Biases) -> list["Site"]:
+    """Return a block's attentions, the last with the block's feed-forward."""
+    feed_forward = (block.norm3, block.ff)
+    if block.attn2 is None:
+        return [Site(block.norm1, block.attn1, feed_forward, view, biases)]
+    first = Site(block.norm1, block.attn1, None, view, biases)
+    return [first, Site(block.norm2, block.attn2, feed_forward, view, biases)]
 
 
 class Site(nn.Module):
@@ -120,24 +135,22 @@ class Site(nn.Module):
 
     def __init__(self, norm: nn.Module, attn: Attention, feed: tuple | None, view: View, biases: Biases):
         super().__init__()
-        assert attn.norm_q is None and attn.norm_k is None and attn.rescale_output_factor == 1 and not attn.residual_connection
         self.norm, self.attn = norm, attn
         self.feed = None if feed is None else nn.Sequential(*feed)
         self.view, self.biases = view, biases
-        self.stale: dict[int, tuple[Pending | None, dict[int, Pair]]] = {}  # by branch
 
     def forward(self, near_FPC: torch.Tensor, far_k_APC: torch.Tensor, far_v_APC: torch.Tensor) -> torch.Tensor:
         """Return the hidden states of own frames after it, (F, P, C), given the keys and values that other ranks own."""
         seen_FPC = self.norm(near_FPC)
         k, v = (self.attn.to_k(seen_FPC), far_k_APC), (self.attn.to_v(seen_FPC), far_v_APC)
         out_FPC = torch.empty_like(near_FPC)
-        for number, block in enumerate(self.view.blocks):  # all of a block at once, while it is in a cache
+        for number, block in enumerate(self.view.query_blocks):  # all of a block at once, while it is in a cache
             start = block.queries.start - self.view.clip.start
-            cut = slice(start, start + len(block.queries))
-            q_PNQD = _split(self.attn.to_q(seen_FPC[cut]), self.attn.heads)
-            made_PNQD = attend_block(number, q_PNQD, k, v, self.biases)
-            some_QPC = near_FPC[cut] + self.attn.to_out[0](made_PNQD.permute(2, 0, 1, 3).flatten(2))
-            out_FPC[cut] = some_QPC if self.feed is None else some_QPC + self.feed(some_QPC)
+            queries = slice(start, start + len(block.queries))
+            q_PNQD = _split_heads(self.attn.to_q(seen_FPC[queries]), self.attn.heads)
+            made_QPC = _join_heads(attend_block(number, q_PNQD, k, v, self.biases))
+            some_QPC = near_FPC[queries] + self.attn.to_out[0](made_QPC)
+            out_FPC[queries] = some_QPC if self.feed is None else some_QPC + self.feed(some_QPC)
         return out_FPC
 
     def project(self, far_APC: torch.Tensor) -> Pair:
@@ -145,32 +158,25 @@ class Site(nn.Module):
         seen_APC = self.norm(far_APC)
         return self.attn.to_k(seen_APC), self.attn.to_v(seen_APC)
 
-    def projected(self, exchange: Exchange) -> dict[int, Pair]:
-        """Return the keys and values, by number of slice, that were made of what an exchange returned again, if any."""
-        if not exchange.call.stale:
-            self.stale.pop(exchange.call.branch, None)
-            return {}
-        source, found = self.stale.get(exchange.call.branch, (None, {}))
-        if source is not exchange.source:
-            found = {}
-            self.stale[exchange.call.branch] = (exchange.source, found)
-        return found
-
 
 def attend_block(number: int, q_PNQD: torch.Tensor, k: Pair, v: Pair, biases: Biases) -> torch.Tensor:
     """Return the dual-scope attention of one block's queries, (P, N, Q, D), to keys of own frames and of arrivals, (F, P, C)."""
-    places, mask = biases.view.block_places[number], biases.masks[number]
-    k_PNKD, v_PNKD = (_split(_gather(*pair, *places), q_PNQD.shape[1]) for pair in (k, v))
+    places, mask = biases.view.key_places[number], biases.masks[number]
+    k_PNKD, v_PNKD = (_split_heads(_gather(*pair, *places), q_PNQD.shape[1]) for pair in (k, v))
     return attention.attend(q_PNQD, k_PNKD, v_PNKD, None if mask is None else mask.to(q_PNQD.dtype), biases.scales[number])
 
 
 def _gather(own_FPC: torch.Tensor, far_APC: torch.Tensor, own: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+    """Return the frames of both at some places in each, (K, P, C)."""
     out_KPC = own_FPC.new_empty(len(own) + len(far), *own_FPC.shape[1:])
     torch.index_select(own_FPC, 0, own, out=out_KPC[: len(own)])
     torch.index_select(far_APC, 0, far, out=out_KPC[len(own) :])
     return out_KPC
 
 
-def _split(x_FPC: torch.Tensor, heads: int) -> torch.Tensor:
-    """Return x as (P, N, F, D)."""
-    return x_FPC.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+def _split_heads(x_FPC: torch.Tensor, heads: int) -> torch.Tensor:
+    return rearrange(x_FPC, "f p (n d) -> p n f d", n=heads)
+
+
+def _join_heads(x_PNQD: torch.Tensor) -> torch.Tensor:
+    return rearrange(x_PNQD, "p n q d -> q p (n d)")

@@ -6,6 +6,7 @@ moments go to everyone together with raw edge frames to the neighbours, and the 
 
 import torch
 from diffusers.models.resnet import TemporalConvLayer
+from einops import rearrange
 from torch import nn
 
 from ..maths import moments
@@ -18,21 +19,21 @@ CONVS = ("conv1", "conv2", "conv3", "conv4")
 
 
 class FrameConvs(nn.Module):
-    """Stands in for a TemporalConvLayer. What it returns is read `reads` times, and parked between with `park`."""
+    """Stands in for a TemporalConvLayer. What it returns is read `reads` times, and waits between in host memory with `offload`."""
 
-    def __init__(self, layer: TemporalConvLayer, view: View, *, reads: int = 1, park: bool = False):
+    def __init__(self, layer: TemporalConvLayer, view: View, *, reads: int = 1, offload: bool = False):
         super().__init__()
         self.convs = nn.ModuleList(NormConv(getattr(layer, name), view) for name in CONVS)
-        self.reads, self.park = reads, park
+        self.reads, self.offload = reads, offload
 
     def forward(self, hidden_states: Activation, num_frames: int = 1) -> Activation:
         """Return x plus what the four convolutions make of it, (B x F, C, H, W)."""
         x, _ = hidden_states.take()
-        x_BFCP = x.unflatten(0, (-1, num_frames)).flatten(3)
+        x_BFCP = rearrange(x, "(b f) c h w -> b f c (h w)", f=num_frames)
         made_BFCP, out_BFCP = x_BFCP, torch.empty_like(x_BFCP)
         for conv in self.convs:
             made_BFCP = conv(made_BFCP, out_BFCP)  # from the second on, over what it reads
-        return Activation(out_BFCP.add_(x_BFCP).view_as(x), reads=self.reads, park=self.park)
+        return Activation(out_BFCP.add_(x_BFCP).view_as(x), reads=self.reads, offload=self.offload)
 
 
 class NormConv(nn.Module):
@@ -47,19 +48,20 @@ class NormConv(nn.Module):
         assert kernel[1:] == (1, 1) and pad == (kernel[0] // 2, 0, 0) and self.conv.stride == (1, 1, 1)
         assert self.conv.in_channels == self.conv.out_channels
         self.halo, self.slices = view.halo(pad[0]), view.slices
-        self.exchange = Exchange(self.halo.lane, view.group, view.call)
+        self.exchange = Exchange(self.halo.route, view.group, view.call)
 
     def forward(self, x_BFCP: torch.Tensor, out_BFCP: torch.Tensor) -> torch.Tensor:
         """Fill `out`, which may be x, with the convolution of the whole video's frames at this clip, and return it."""
-        own = moments.measure_all(x_BFCP, self.norm.num_groups, self.slices)
-        edges_BECP, parts = self.exchange(x_BFCP, own)
-        assert parts is not None
-        weight_CK = self.conv.weight[..., 0, 0].transpose(1, 2).flatten(1)
+        own_BG3 = moments.measure_all(x_BFCP, self.norm.num_groups, self.slices)
+        arrivals = self.exchange(x_BFCP, own_BG3)
+        assert arrivals.headers is not None
+        edges_BECP, total_BG3 = arrivals.frames, moments.merge(arrivals.headers)
+        weight_CK = rearrange(self.conv.weight, "out c taps 1 1 -> out (taps c)")
         bytes_each = 4 * x_BFCP[0, :, :, :1].numel() * x_BFCP.element_size()
-        for x_FCP, edges_ECP, out_FCP, total in zip(x_BFCP, edges_BECP, out_BFCP, moments.merge(parts)):
+        for x_FCP, edges_ECP, out_FCP, total_G3 in zip(x_BFCP, edges_BECP, out_BFCP, total_BG3):
             for some in self.slices.over_pixels(x_BFCP.shape[3], bytes_each):
                 wide_FCP = self.halo.widen(x_FCP[..., some], edges_ECP[..., some])
-                out_FCP[..., some] = self._convolve(wide_FCP, weight_CK, total)
+                out_FCP[..., some] = self._convolve(wide_FCP, weight_CK, total_G3)
         return out_BFCP
 
     def _convolve(self, wide_FCP: torch.Tensor, weight_CK: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:

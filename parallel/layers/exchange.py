@@ -1,66 +1,58 @@
-"""One place in a UNet where frames are fetched, call after call: exact, or with what others sent some steps ago.
+"""One place in a UNet where frames are fetched, call after call: exact, or with what others sent some steps ago (stale.py)."""
 
-Stale context (the idea of DistriFusion, arXiv 2402.19481, there for patches of one image): after some exact steps a layer uses
-the frames and moments that the others' clips had some steps earlier. Nothing waits, and what was projected once is not again.
-Its own frames and moments are always new. Unlike the exact exchange this makes the video depend, slightly, on where it is cut.
-"""
-
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
-from ..comm.fetch import Lane, Pending, fetch
+from ..comm.fetch import Route, fetch
 from ..comm.group import Group
-from .turns import Turns
+from .call import Call
+from .stale import Message, Mode
 
 TIME = 1  # of x_BFCP and of x_BFPC
+Value_T = TypeVar("Value_T")
 
 
-@dataclass
-class Call:
-    """What the sampler says of each UNet call before it makes it. The same on all ranks."""
+@dataclass(frozen=True)
+class Arrivals:
+    """What came: frames along TIME, and the headers of all ranks (R, ...), the own one always new."""
 
-    branch: int = 0  # which call of the step: guidance's branches may take turns, or go one after the other
-    stale: bool = False  # use what others sent before
-    keep: bool = False  # send, and keep what comes for the stale steps that follow
-    reuse: bool = False  # run the outermost blocks only, on what the deep ones made last
-    exchanges: list["Exchange"] = field(default_factory=list)
-    turns: Turns | None = None  # of branches that take turns
+    frames: torch.Tensor
+    headers: torch.Tensor | None
+    made: dict[Hashable, Any] | None = None  # of a message that stale steps use again: what the first of them made of it
 
-    def drain(self) -> None:
-        """Wait for what is under way, so that no message outlives its job. Collective."""
-        for exchange in self.exchanges:
-            for pending in exchange.kept.values():
-                pending.wait()
-            exchange.kept.clear()
-            exchange.source = None
+    def make_once(self, part: Hashable, make: Callable[[], Value_T]) -> Value_T:
+        """Return what `make` makes of a part of the frames, which is not made again for a message that is used again."""
+        if self.made is None:
+            return make()
+        if part not in self.made:
+            self.made[part] = make()
+        return self.made[part]
 
 
 class Exchange:
-    """Fetch along one lane. Collective: every rank makes the same calls."""
+    """Fetch along one route. Collective: every rank makes the same calls."""
 
-    def __init__(self, lane: Lane, group: Group, call: Call):
-        self.lane, self.group, self.call = lane, group, call
-        self.kept: dict[int, Pending] = {}  # by branch
-        self.source: Pending | None = None  # of what the last stale call returned
-        call.exchanges.append(self)
+    def __init__(self, route: Route, group: Group, call: Call):
+        self.route, self.group, self.call = route, group, call
 
-    def __call__(self, x: torch.Tensor, note: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the frames that the lane fetches along TIME, and all ranks' notes (R, ...), the own one always new."""
-        call = self.call
-        old = self.kept.get(call.branch) if call.stale else None
-        new = fetch(x, TIME, self.lane, self.group, note=note) if old is None or call.keep else None
-        if new is not None and call.keep:
-            self.kept[call.branch] = new
-        if old is None:
-            self._let_others_work()
-        source = old or new
-        assert source is not None
-        self.source = source if call.stale else None  # else a message would live until the next one of its layer
-        return source.wait(note)
+    def __call__(self, x: torch.Tensor, header: torch.Tensor | None = None) -> Arrivals:
+        """Return what the route brings, of this step or of an earlier one; `x` and `header` are this rank's own."""
+        kept, place = self.call.kept.messages, (self, self.call.number)
+        if self.call.mode is Mode.STALE:
+            return self._read_again(kept[place], header)
+        sent = fetch(x, TIME, self.route, self.group, header=header)
+        if self.call.mode is Mode.RENEW:
+            old, kept[place] = kept[place], Message(sent)
+            return self._read_again(old, header)
+        if self.call.mode is Mode.KEEP:
+            kept[place] = Message(sent)
+        self.call.turns.pass_on()
+        frames, headers = sent.wait(header)
+        return Arrivals(frames, headers)
 
-    def _let_others_work(self) -> None:
-        if self.call.turns is not None:
-            branch = self.call.branch
-            self.call.turns.pass_on()
-            self.call.branch = branch
+    def _read_again(self, message: Message, header: torch.Tensor | None) -> Arrivals:
+        frames, headers = message.pending.wait(header)
+        return Arrivals(frames, headers, message.made)

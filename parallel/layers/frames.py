@@ -10,7 +10,7 @@ from torch import nn
 from ..maths.slices import Slices
 from .activation import Activation, Joined
 from .compiled import Compiler
-from .heard import Heard
+from .conditioning import Conditioning
 
 LIVE = 20  # numbers alive a number of the input, in the feed-forward of a spatial transformer
 Rows = torch.Tensor | Activation | Joined
@@ -20,7 +20,7 @@ class OverFrames(nn.Module):
     """Stands in for a module whose batch is frames: its first argument is cut along them, and so are those named in `rows`.
 
     All others go whole, of whatever size they are. Takes a tensor or an activation. What it returns is read `reads` times, and
-    parked between with `park`; 0 reads stand for a plain tensor. `heads` are those of its attention, if it has any.
+    waits between in host memory with `offload`; 0 reads stand for a plain tensor. `heads` are those of its attention, if it has any.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class OverFrames(nn.Module):
         rows: Collection[str] = (),
         heads: int = 1,
         reads: int = 1,
-        park: bool = False,
+        offload: bool = False,
         compiler: Compiler | None = None,
     ):
         super().__init__()
@@ -41,7 +41,7 @@ class OverFrames(nn.Module):
         self.module = module if compiler is None else compiler(module)
         self.slices, self.heads = slices, heads
         self.rows = frozenset(rows)
-        self.reads, self.park = reads, park
+        self.reads, self.offload = reads, offload
 
     def forward(self, hidden_states: Rows, *args: Any, **kwargs: Any) -> Any:
         """Return what the module returns: a tensor, or a tuple of one."""
@@ -61,7 +61,7 @@ class OverFrames(nn.Module):
         assert out is not None
         if not isinstance(hidden_states, torch.Tensor):
             hidden_states.done()
-        passed_on = Activation(out, reads=self.reads, park=self.park) if self.reads else out
+        passed_on = Activation(out, reads=self.reads, offload=self.offload) if self.reads else out
         return passed_on if bare else (passed_on,)
 
     def _part(self, name: str, value: Any, cut: slice, frames: int) -> Any:
@@ -69,7 +69,7 @@ class OverFrames(nn.Module):
         return value if value is None or name not in self.rows else _cut(value, cut, frames)
 
 
-def _cut(value: Rows | Heard, cut: slice, frames: int) -> torch.Tensor:
+def _cut(value: Rows | Conditioning, cut: slice, frames: int) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         return value.rows(cut)
     assert len(value) == frames, f"wanted a row a frame, {frames}, got {len(value)}"

@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from .activation import Activation
-from .exchange import Call
+from .call import Call
+
+
+def is_reused(step: int, *, begin: int, every: int) -> bool:
+    """Say whether a step (from 0) runs the outermost blocks only; the first of a run, `begin`, has nothing to reuse."""
+    return step != begin and step % every != 0
 
 
 class Deep(nn.Module):
@@ -27,7 +32,7 @@ class Deep(nn.Module):
 
     def forward(self, hidden_states: Activation, *args: Any, **kwargs: Any) -> Any:
         """Return what the block does, or its input."""
-        if self.call.reuse:
+        if self.call.outermost_only:
             return self.pass_on(hidden_states)
         return self.block(hidden_states, *args, **kwargs)
 
@@ -49,17 +54,17 @@ class DeepDown(Deep):
 
 
 class DeepLast(Deep):
-    """The last deep block on the way up, whose output is kept for the steps that reuse it, one for each branch."""
+    """The last deep block on the way up, whose output the steps after it reuse: one for each UNet call of a step."""
 
     def __init__(self, block: nn.Module, call: Call):
         super().__init__(block, call)
-        self.kept: dict[int, torch.Tensor] = {}
+        self.outputs: dict[int, torch.Tensor] = {}
 
     def forward(self, hidden_states: Activation, *args: Any, **kwargs: Any) -> Any:
         """Return the block's output, of this step or of the last one that ran it."""
-        if self.call.reuse:
-            return Activation(self.kept[self.call.branch])
+        if self.call.outermost_only:
+            return Activation(self.outputs[self.call.number])
         out = self.block(hidden_states, *args, **kwargs)
         assert out.tensor is not None
-        self.kept[self.call.branch] = out.tensor
+        self.outputs[self.call.number] = out.tensor
         return out

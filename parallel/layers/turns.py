@@ -1,7 +1,7 @@
 """Functions that take turns: where one waits for frames, another computes, and the exchange costs no time.
 
-Guidance's two branches are such functions: two UNet calls that need nothing of each other. One works at a time, each on a
-thread of its own, and they change at every exchange, in the same order on all ranks, so that their collectives match.
+One works at a time, each on a thread of its own, and they change at every exchange, in the same order on all ranks, so that
+their collectives match.
 """
 
 import contextvars
@@ -14,25 +14,41 @@ import torch
 Value_T = TypeVar("Value_T")
 
 
-class Turns:
-    """Whose turn it is, by number."""
+class InOrder:
+    """Functions that run one after the other: nobody takes a turn while another waits."""
+
+    def __init__(self) -> None:
+        self.now = 0  # the number of the function at work
+
+    def run(self, works: Sequence[Callable[[], Value_T]]) -> list[Value_T]:
+        """Return what each function returns."""
+        values = []
+        for self.now, work in enumerate(works):
+            values.append(work())
+        return values
+
+    def pass_on(self) -> None:
+        """Let the others work up to where each of them waits; call it where this one is about to."""
+
+
+class Turns(InOrder):
+    """Functions that change at every `pass_on`: the next one works until it passes on in its turn, or ends."""
 
     def __init__(self, device: torch.device):
+        super().__init__()
         self.device = device
-        self.now = 0
-        self.working: list[int] = []
-        self.fault: BaseException | None = None
-        self.changed = threading.Condition()
+        self.working: list[int] = []  # those that have not ended, in the order of their turns
+        self.fault: BaseException | None = None  # of the first that failed: it ends the others
+        self.changed = threading.Condition()  # guards `now`, and tells all when it changes
 
     def run(self, works: Sequence[Callable[[], Value_T]]) -> list[Value_T]:
         """Return what each function returns; raise what the first that fails does, when all have ended."""
         self.now, self.working, self.fault = 0, list(range(len(works))), None
         values: dict[int, Value_T] = {}
-        # In the caller's context, where torch keeps its settings.
+        # The first works on the caller's own thread. All in the caller's context, where torch keeps its settings.
         threads = [
-            threading.Thread(target=contextvars.copy_context().run, args=(self._work, number, work, values))
-            for number, work in enumerate(works)
-            if number
+            threading.Thread(target=contextvars.copy_context().run, args=(self._work, number, works[number], values))
+            for number in self.working[1:]
         ]
         for thread in threads:
             thread.start()
@@ -45,36 +61,39 @@ class Turns:
 
     def pass_on(self) -> None:
         """Let the others work up to where each of them waits; call it where this one is about to."""
-        if len(self.working) > 1:
-            me = self.now
-            with self.changed:
-                self._give(self._next(me))
-                self._await(me)
+        if len(self.working) < 2:
+            return
+        me = self.now
+        with self.changed:
+            self._give_turn(self._after(me))
+            self._await_turn(me)
 
     def _work(self, me: int, work: Callable[[], Value_T], values: dict[int, Value_T]) -> None:
+        """Run a function from its first turn to its end, which makes it the next one's turn."""
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # each thread has its own
         try:
             with self.changed:
-                self._await(me)
+                self._await_turn(me)
             values[me] = work()
         except _Abandoned:
             pass
         except BaseException as fault:
             self.fault = fault  # raised by `run`, on the thread that called it
         with self.changed:
-            after = self._next(me)
+            next_one = self._after(me)
             self.working.remove(me)
-            self._give(after)
+            self._give_turn(next_one)
 
-    def _next(self, me: int) -> int:
-        return self.working[(self.working.index(me) + 1) % len(self.working)]
+    def _after(self, me: int) -> int:
+        place = self.working.index(me)
+        return self.working[(place + 1) % len(self.working)]
 
-    def _give(self, number: int) -> None:
+    def _give_turn(self, number: int) -> None:
         self.now = number
         self.changed.notify_all()
 
-    def _await(self, me: int) -> None:
+    def _await_turn(self, me: int) -> None:
         self.changed.wait_for(lambda: self.now == me)
         if self.fault is not None:
             raise _Abandoned

@@ -1,35 +1,50 @@
 """One rank's view of the video: its clip, and the routes that its layers fetch along. Fixed for a job."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 
-from ..comm.fetch import Lane, Route, drive
+from ..comm.fetch import Route, Routes
 from ..comm.group import Group
 from ..maths import clips, scope
 from ..maths.slices import Slices
-from .exchange import Call
+from .call import Call
+
+
+def one_frame_each(latents: range) -> range:
+    """Return the frames of the video that some latents are, of a model that makes one frame of each."""
+    return latents
 
 
 @dataclass(frozen=True)
 class View:
-    """The plan of a job as one rank sees it. Equal on all ranks but for whose clip is `clip`, and how it is sliced."""
+    """The plan of a job as one rank sees it. Equal on all ranks but for whose clip is `clip`, and how it is sliced.
+
+    The layers and the sampler count latents: `span` and `clip` are in them. What is decoded is `frames`.
+    """
 
     group: Group
     span: scope.Span
     slices: Slices = field(default_factory=Slices)
     call: Call = field(default_factory=Call)  # the one thing that changes, between UNet calls
+    frames_of: Callable[[range], range] = one_frame_each  # latents -> the frames of the video that they are
 
     @cached_property
     def clips(self) -> tuple[range, ...]:
-        """All ranks' clips, as frame numbers."""
+        """All ranks' clips, as numbers of latents."""
         return clips.cut(self.span.frames, self.group.size)
 
     @property
     def clip(self) -> range:
-        """This rank's clip."""
+        """This rank's clip, as numbers of latents."""
         return self.clips[self.group.rank]
+
+    @property
+    def frames(self) -> range:
+        """The frames of the video that this rank's clip is."""
+        return self.frames_of(self.clip)
 
     @cached_property
     def halos(self) -> dict[int, "Halo"]:
@@ -43,33 +58,38 @@ class View:
         return self.halos[reach]
 
     @cached_property
-    def scope_lane(self) -> Lane:
+    def scope_route(self) -> Route:
         """The way to both scopes of attention in one message."""
-        return self.drive([scope.keys(clip, self.span) for clip in self.clips])
+        return self.route([scope.keys(clip, self.span) for clip in self.clips])
 
     @cached_property
-    def blocks(self) -> tuple[scope.Block, ...]:
+    def query_blocks(self) -> tuple[scope.QueryBlock, ...]:
         """The clip's queries in blocks, each with its keys: first those of the clip itself, then those that come."""
-        found = scope.blocks(self.clip, self.span, scope.block_length(self.span))
+        found = scope.query_blocks(self.clip, self.span, scope.block_length(self.span))
         return tuple(self._own_first(block) for block in found)
 
-    def _own_first(self, block: scope.Block) -> scope.Block:
+    def _own_first(self, block: scope.QueryBlock) -> scope.QueryBlock:
         keys = tuple(sorted(block.keys, key=lambda key: key not in self.clip))
-        return scope.Block(block.queries, keys, scope.kinds(block.queries, keys, self.span))
+        return scope.QueryBlock(block.queries, keys, scope.kinds(block.queries, keys, self.span))
 
     @cached_property
-    def block_places(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-        """For each block, where its keys are: among own frames, and among arrivals."""
-        return tuple((self._places(block, own=True), self._places(block, own=False)) for block in self.blocks)
+    def key_places(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """For each block of queries, where its keys are: among own frames, and among arrivals."""
+        return tuple((self._own_places(block), self._far_places(block)) for block in self.query_blocks)
 
-    def _places(self, block: scope.Block, *, own: bool) -> torch.Tensor:
-        lead = 0 if own else len(self.clip)
-        places = [self.scope_lane.places[key] - lead for key in block.keys if (key in self.clip) == own]
+    def _own_places(self, block: scope.QueryBlock) -> torch.Tensor:
+        return self._places([key - self.clip.start for key in block.keys if key in self.clip])
+
+    def _far_places(self, block: scope.QueryBlock) -> torch.Tensor:
+        places = self.scope_route.places  # arrivals lie behind own frames
+        return self._places([places[key] - len(self.clip) for key in block.keys if key not in self.clip])
+
+    def _places(self, places: list[int]) -> torch.Tensor:
         return torch.tensor(places, dtype=torch.long, device=self.group.device)
 
-    def drive(self, wanted: list[tuple[int, ...]]) -> Lane:
-        """Return this rank's part of a route to the frames that each rank wants."""
-        return drive(Route(self.clips, tuple(wanted)), self.group.rank, self.group.device)
+    def route(self, wanted: list[tuple[int, ...]]) -> Route:
+        """Return this rank's part of the routes to the frames that each rank wants."""
+        return Routes(self.clips, tuple(wanted)).of(self.group.rank, self.group.device)
 
 
 class Halo:
@@ -77,23 +97,24 @@ class Halo:
 
     def __init__(self, view: View, reach: int):
         span, clip = view.span, view.clip
-        windows = [scope.window(c, reach, span.frames, span.loop) for c in view.clips]
-        self.lane = view.drive(windows)
-        around = range(clip.start - reach, clip.stop + reach)
-        inside = [frame % span.frames if span.loop else frame for frame in around]
-        inside = [frame for frame in inside if 0 <= frame < span.frames]
-        self.before = 0 if span.loop else max(0, -around.start)
-        self.after = 0 if span.loop else max(0, around.stop - span.frames)
-        lead = reach - self.before
-        places = [self.lane.places[frame] for frame in inside]
-        self.left, self.right = places[:lead], places[lead + len(clip) :]
+        self.route = view.route([scope.window(each, reach, span.frames, span.loop) for each in view.clips])
+        left = scope.inside(range(clip.start - reach, clip.start), span)
+        right = scope.inside(range(clip.stop, clip.stop + reach), span)
+        self.before, self.after = reach - len(left), reach - len(right)
+        # Among own frames and arrivals: in a loop of few clips a frame beside the clip may be one of its own.
+        self.left = [self.route.places[frame] for frame in left]
+        self.right = [self.route.places[frame] for frame in right]
 
     def widen(self, own_FCP: torch.Tensor, edges_ECP: torch.Tensor) -> torch.Tensor:
         """Return own frames with the halo on both sides; where the video ends, any finite frame stands in for zeros to come."""
-        left, right = ([_pick(own_FCP, edges_ECP, place) for place in places] for places in (self.left, self.right))
+        left = [_pick(own_FCP, edges_ECP, place) for place in self.left]
+        right = [_pick(own_FCP, edges_ECP, place) for place in self.right]
         return torch.cat([*[own_FCP[:1]] * self.before, *left, own_FCP, *right, *[own_FCP[-1:]] * self.after])
 
 
 def _pick(own_FCP: torch.Tensor, edges_ECP: torch.Tensor, place: int) -> torch.Tensor:
-    inside = place < len(own_FCP)
-    return own_FCP[place : place + 1] if inside else edges_ECP[place - len(own_FCP) :][:1]
+    """Return the frame at a place among own frames and arrivals, (1, C, P)."""
+    if place < len(own_FCP):
+        return own_FCP[place : place + 1]
+    arrival = place - len(own_FCP)
+    return edges_ECP[arrival : arrival + 1]

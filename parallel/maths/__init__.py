@@ -1,1 +1,1 @@
-"""Pure functions: no ranks, no models, no I/O. What a frame sees, hears and starts from, by its number in the whole video."""
+"""Pure functions: no ranks, no models, no I/O. What a frame sees, is prompted with and starts from, by its number in the whole video."""

@@ -5,6 +5,7 @@ squares lose 5e-4 at mean / std = 30 and overflow in float16.
 """
 
 import torch
+from einops import rearrange
 from torch.nn.functional import batch_norm
 
 from .slices import Slices
@@ -12,7 +13,7 @@ from .slices import Slices
 
 def measure(x_FCP: torch.Tensor, groups: int) -> torch.Tensor:
     """Return the moments of each group over its channels and all frames and pixels: float32 (G, 3)."""
-    rows_FGX = x_FCP.reshape(len(x_FCP), groups, -1)
+    rows_FGX = rearrange(x_FCP, "f (g c) p -> f g (c p)", g=groups)
     mean_FG1 = rows_FGX.mean(-1, keepdim=True, dtype=torch.float32)
     # A norm of the deviations: on a CPU twenty times as fast as torch.var_mean, and as exact.
     squares_FG = torch.linalg.vector_norm(rows_FGX - mean_FG1, dim=-1).square()

@@ -1,4 +1,4 @@
-"""Prompt timeline -> what each frame hears, by its number alone."""
+"""Prompt timeline -> the prompts of each frame and their shares, by its number alone."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class Timeline:
-    """When prompts are heard, in a video of `frames` frames."""
+    """When prompts hold, in a video of `frames` frames."""
 
     frames: int
     starts: tuple[int, ...]  # the prompts' first frames, ascending from 0
@@ -17,11 +17,11 @@ class Timeline:
     loop: bool = False
 
 
-def hear(frame: int, timeline: Timeline) -> tuple[int, int, float]:
+def at(frame: int, timeline: Timeline) -> tuple[int, int, float]:
     """Return (number of the prompt before, of the prompt now, share of the prompt now, in (0, 1]) for a frame.
 
-    A prompt takes over in `fade` frames from its start on, so that frames before it never hear it; in fewer where the
-    next prompt comes sooner, so that only two are ever heard. With `loop` the last prompt leads into the first.
+    A prompt takes over in `fade` frames from its start on, so that frames before it have none of it; in fewer where
+    the next prompt comes sooner, so that a frame has two at most. With `loop` the last prompt leads into the first.
     """
     starts = timeline.starts
     now = bisect_right(starts, frame) - 1
@@ -34,7 +34,7 @@ def hear(frame: int, timeline: Timeline) -> tuple[int, int, float]:
 
 @dataclass(frozen=True)
 class Shares:
-    """What each frame of a clip hears: numbers of two prompts, int64 (F,), and the second one's share, float32 (F,)."""
+    """The prompts of each frame of a clip: numbers of two, int64 (F,), and the second one's share, float32 (F,)."""
 
     before: torch.Tensor
     now: torch.Tensor
@@ -45,20 +45,20 @@ class Shares:
         return Shares(self.before.to(device), self.now.to(device), self.share.to(device))
 
     def narrow(self, texts: Sequence[int]) -> tuple[list[int], "Shares"]:
-        """Return the numbers of the texts that are heard, ascending, and shares that count in these.
+        """Return the numbers of the texts that the clip needs, ascending, and shares that count in these.
 
-        `texts` has the number of each prompt's text: prompts that say the same are heard as one.
+        `texts` has the number of each prompt's text: prompts that say the same are one.
         """
         numbers = torch.tensor(texts)
         before, now = numbers[self.before], numbers[self.now]
-        heard = torch.cat([before, now]).unique()
-        return heard.tolist(), Shares(torch.searchsorted(heard, before), torch.searchsorted(heard, now), self.share)
+        needed = torch.cat([before, now]).unique()
+        return needed.tolist(), Shares(torch.searchsorted(needed, before), torch.searchsorted(needed, now), self.share)
 
 
 def share(clip: range, timeline: Timeline) -> Shares:
-    """Return what the frames of a clip hear."""
-    heard = [hear(frame, timeline) for frame in clip]
-    return Shares(*(torch.tensor([h[i] for h in heard]) for i in range(3)))
+    """Return the shares of a clip's frames."""
+    before, now, shares = zip(*(at(frame, timeline) for frame in clip))
+    return Shares(torch.tensor(before), torch.tensor(now), torch.tensor(shares))
 
 
 def blend(prompts_SLD: torch.Tensor, shares: Shares, cut: slice) -> torch.Tensor:

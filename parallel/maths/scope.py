@@ -24,7 +24,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Block:
+class QueryBlock:
     """Consecutive queries that share one list of keys: frame numbers of the whole video."""
 
     queries: range
@@ -46,6 +46,13 @@ def window(clip: range, reach: int, frames: int, loop: bool) -> tuple[int, ...]:
     return tuple(range(max(0, clip.start - reach), min(frames, clip.stop + reach)))
 
 
+def inside(frames: range, span: Span) -> list[int]:
+    """Return the numbers of those frames that the video has: with `loop` all of them, modulo its length."""
+    if span.loop:
+        return [frame % span.frames for frame in frames]
+    return [frame for frame in frames if 0 <= frame < span.frames]
+
+
 def keys(clip: range, span: Span) -> tuple[int, ...]:
     """Return the frames that a clip's queries need, ascending, its own included."""
     near = window(clip, span.local_context, span.frames, span.loop)
@@ -63,10 +70,14 @@ def kinds(queries: range, key_frames: tuple[int, ...], span: Span) -> torch.Tens
     return torch.where(apart <= span.local_context, LOCAL, seen).to(torch.int8)
 
 
-def blocks(clip: range, span: Span, length: int) -> tuple[Block, ...]:
+def query_blocks(clip: range, span: Span, length: int) -> tuple[QueryBlock, ...]:
     """Cut a clip's queries into blocks of at most `length` frames, each with the keys that it needs and no others."""
-    cuts = [range(start, min(start + length, clip.stop)) for start in range(clip.start, clip.stop, length)]
-    return tuple(Block(q, k, kinds(q, k, span)) for q in cuts for k in [keys(q, span)])
+    found = []
+    for start in range(clip.start, clip.stop, length):
+        queries = range(start, min(start + length, clip.stop))
+        needed = keys(queries, span)
+        found.append(QueryBlock(queries, needed, kinds(queries, needed, span)))
+    return tuple(found)
 
 
 def block_length(span: Span) -> int:

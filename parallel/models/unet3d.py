@@ -14,12 +14,12 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
-from ..families.folder import UNetShape
+from ..families.unet_shape import UNetShape
 from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
+from ..layers.call import Call
 from ..layers.compiled import Compiler
 from ..layers.conv import CONVS, FrameConvs
-from ..layers.exchange import Call
 from ..layers.frames import OverFrames
 from ..layers.patch import Change, Swap
 from ..layers.reuse import Deep, DeepDown, DeepLast
@@ -53,31 +53,31 @@ def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DCondition
 
 
 def frame_changes(
-    unet: UNet3DConditionModel, view: View, biases: Biases, *, park: bool = False, compiler: Compiler | None = None
+    unet: UNet3DConditionModel, view: View, biases: Biases, *, offload_skips: bool = False, compiler: Compiler | None = None
 ) -> list[Change]:
     """Return what makes every layer work on a clip, in slices: exact over a cut time axis where it mixes frames.
 
-    With `park` skip tensors wait in host memory; with a compiler spatial layers are compiled. Raises ValueError on an unknown
+    With `offload_skips` skip tensors wait in host memory; with a compiler spatial layers are compiled. Raises ValueError on an unknown
     UNet.
     """
     skips = _skips(unet)
 
-    def fate(module: nn.Module) -> dict[str, Any]:
-        return {"reads": 2, "park": park} if module in skips else {"reads": 1}
+    def readers(module: nn.Module) -> dict[str, Any]:
+        return {"reads": 2, "offload": offload_skips} if module in skips else {"reads": 1}
 
-    changes: list[Change] = [PinnedMemory(view.group.device)] if park else []
+    changes: list[Change] = [PinnedMemory(view.group.device)] if offload_skips else []
     changes += [] if compiler is None else [compiler]
     for kind, rows in OVER_FRAMES.items():
         for owner, name, module in _children(unet, (kind,)):
             heads = getattr(module, "num_attention_heads", 1)
-            over_frames = OverFrames(module, view.slices, rows=rows, heads=heads, compiler=compiler, **fate(module))
+            over_frames = OverFrames(module, view.slices, rows=rows, heads=heads, compiler=compiler, **readers(module))
             changes.append(Swap(owner, name, over_frames))
     counts: Counter[str] = Counter()
     for owner, name, module in _children(unet, (TemporalConvLayer,)):
         counts["convolution"] += len(CONVS)
-        changes.append(Swap(owner, name, FrameConvs(module, view, **fate(module))))
+        changes.append(Swap(owner, name, FrameConvs(module, view, **readers(module))))
     for owner, name, module in _children(unet, (TransformerTemporalModel,)):
-        frame_transformer = FrameTransformer(module, view, biases, **fate(module))
+        frame_transformer = FrameTransformer(module, view, biases, **readers(module))
         counts["norm"] += 1
         counts["attention"] += len(frame_transformer.sites)
         changes.append(Swap(owner, name, frame_transformer))

@@ -12,7 +12,8 @@ from ..wire import cgroup
 def resolve(names: str, *, frames: int | None = None) -> tuple[str, ...]:
     """Return one device a rank from a comma-separated list, or from `auto`: every GPU, else two CPU ranks.
 
-    `auto` takes no more than a video has `frames`: a rank without one would have nothing to do. Raises JobRefused for a
+    `auto` takes no more than a video has `frames` (of its latents, where several frames are one): a rank without one would have
+    nothing to do. Raises JobRefused for a
     device that is not there.
     """
     there = torch.cuda.device_count()

@@ -1,4 +1,4 @@
-"""Let the ranks in, and nobody else. A stranger on the loopback may send garbage or nothing at all: no rank waits for it."""
+"""Accept the ranks' connections, and nobody else's. A stranger on the loopback may send garbage or nothing: no rank waits for it."""
 
 import errno
 import os
@@ -13,41 +13,41 @@ from multiprocessing.connection import Connection
 
 from pydantic import ValidationError
 
-from ..wire import channel as wire
+from ..wire import channel
 from ..wire.messages import Hello
 
-GREETING_SECONDS = 10
-MAX_GREETINGS = 64  # at once; when more come, the one that takes longest is dropped: a rank's takes milliseconds
+HANDSHAKE_SECONDS = 10
+MAX_HANDSHAKES = 64  # at once; when more come, the one that takes longest is dropped: a rank's takes milliseconds
 
 
 class Door:
-    """A free port on the loopback, and a queue of (rank, channel) of those who came in. Building it opens no thread."""
+    """A free port on the loopback, and a queue of (rank, connection) of those who were accepted. Building it opens no thread."""
 
     def __init__(self, key: bytes, ranks: int):
         self.arrived: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
         self._key = key
         self._missing = set(range(ranks))
-        self._server = socket.create_server((wire.HOST, 0), backlog=128)
+        self._server = socket.create_server((channel.HOST, 0), backlog=128)
         self.port = self._server.getsockname()[1]
-        self._greeted: deque[socket.socket] = deque()
+        self._in_handshake: deque[socket.socket] = deque()
         self._lock = threading.Lock()
-        self._porter = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._closed = False
         self.lacks_files: OSError | None = None  # what kept somebody out who may be a rank
 
     def open(self) -> None:
-        """Begin to let ranks in."""
-        self._porter.start()
+        """Begin to accept ranks."""
+        self._acceptor.start()
 
     def close(self) -> None:
-        """Let nobody in any more. Safe to call twice."""
+        """Accept nobody any more. Safe to call twice."""
         self._closed = True
-        if self._porter.is_alive():
-            wire.knock(self.port)  # closing a socket does not wake who waits on it
-            self._porter.join(timeout=1)
+        if self._acceptor.is_alive():
+            channel.wake_listener(self.port)  # closing a socket does not wake who waits on it
+            self._acceptor.join(timeout=1)
         self._server.close()
         with self._lock:
-            for caller in self._greeted:
+            for caller in self._in_handshake:
                 _drop(caller)
 
     def _accept(self) -> None:
@@ -55,40 +55,41 @@ class Door:
             try:
                 caller, _ = self._server.accept()
             except OSError as error:
-                self._note(error)
+                self._look_for_want_of_files(error)
                 continue  # it left again, or no descriptor is free for it
             if self._closed:
                 caller.close()  # most likely `close` itself, to wake this thread
                 return
             with self._lock:
-                self._greeted.append(caller)
-                if len(self._greeted) > MAX_GREETINGS:
-                    _drop(self._greeted.popleft())
-            threading.Thread(target=self._greet, args=(caller,), daemon=True).start()
+                self._in_handshake.append(caller)
+                if len(self._in_handshake) > MAX_HANDSHAKES:
+                    _drop(self._in_handshake.popleft())
+            threading.Thread(target=self._shake_hands, args=(caller,), daemon=True).start()
 
-    def _greet(self, caller: socket.socket) -> None:
+    def _shake_hands(self, caller: socket.socket) -> None:
         """Ask a caller for the key and its rank; hang up on one who has not."""
-        channel = None
+        connection = None
         try:
-            _limit(caller, GREETING_SECONDS)
-            channel = wire.greet(caller, self._key)
-            hello = wire.receive(channel)
+            _limit(caller, HANDSHAKE_SECONDS)
+            connection = channel.authenticate(caller, self._key)
+            hello = channel.receive(connection)
             _limit(caller, 0)
             with self._lock:
                 if not isinstance(hello, Hello) or hello.rank not in self._missing or self._closed:
                     raise AuthenticationError("not a rank that is awaited")
                 self._missing.remove(hello.rank)
-            self.arrived.put((hello.rank, channel))
+            self.arrived.put((hello.rank, connection))
         except (OSError, EOFError, AuthenticationError, ValidationError) as error:
-            self._note(error)
-            if channel is not None:
-                channel.close()
+            self._look_for_want_of_files(error)
+            if connection is not None:
+                connection.close()
         finally:
             with self._lock, suppress(ValueError):
-                self._greeted.remove(caller)
+                self._in_handshake.remove(caller)
             caller.close()
 
-    def _note(self, error: Exception) -> None:
+    def _look_for_want_of_files(self, error: Exception) -> None:
+        """Keep an error that may have kept a rank out: this process has no descriptor left."""
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             self.lacks_files = error
 

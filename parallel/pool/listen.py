@@ -1,7 +1,7 @@
 """Listen to all ranks at once: hand their steps on, pass a wish to stop down, and name the one that failed first."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from ..job.errors import Overflowed, RankFailed, RankLost, Stopped
-from ..wire import channel as wire
+from ..wire import channel
 from ..wire.messages import Done, Failed, Message, Notice, Ready, Step, Stop
 from .ranks import Ranks
 from .watch import Patience, Watch
@@ -17,6 +17,7 @@ from .watch import Patience, Watch
 POLL_SECONDS = 0.05  # how often the caller's wish to stop is asked for, and the ranks are looked at
 STOP_SECONDS = 3.0  # after a wish to stop: how long ranks may still load or encode, before they are ended
 CAUSE_SECONDS = 2.0  # after a rank has lost its peers: how long to wait for word from the one that failed first
+GONE = (EOFError, OSError, ValidationError)  # of a channel: its end, or garbage
 Last = TypeVar("Last", Ready, Done)
 
 
@@ -32,76 +33,89 @@ def listen(
 ) -> Iterator[Last]:
     """Yield the one message of a kind that each rank sends; messages of jobs other than `number` are dropped.
 
-    `on_notice` hears each notice once, however many ranks say it. A wish to stop a job is passed down, and its end awaited.
+    `on_notice` gets each notice once, however many ranks send it. A wish to stop a job is passed down, and its end awaited.
 
     Raises RankLost when a rank is gone, or silent for longer than `patience` allows, RankFailed when one says that it failed,
     and Stopped when the caller asks to stop before the ranks are ready, or while one of them loads or encodes and does not end
     soon: those that wait for it are left in their collective.
     """
-    waiting, watch = dict(enumerate(ranks.channels)), Watch(patience, meeting=kind is Ready)
-    stop_by: float | None = None
+    awaited = dict(enumerate(ranks.channels))
+    watch = Watch(patience, meeting=kind is Ready)
+    watch.begin(len(awaited))
     notices: set[str] = set()
-    watch.begin(len(waiting))
-    while waiting:
+    stop_by: float | None = None
+    while awaited:
         if stop_by is None and should_stop():
             if kind is Ready:
                 raise Stopped("stopped while the ranks started")
+            _pass_on_stop(ranks, awaited, number)
             stop_by = time.monotonic() + STOP_SECONDS
-            for rank in waiting:
-                send(ranks, rank, Stop(number=number))
-        for rank in _talking(waiting, POLL_SECONDS):
+        for rank in _with_a_message(awaited, POLL_SECONDS):
             message = _receive(ranks, rank)
-            if isinstance(message, Step) and message.number == number and message.rank == rank:
-                watch.hear(message)
-                began = time.monotonic()
-                on_step(message)
-                watch.forgive(time.monotonic() - began)
-            elif isinstance(message, Notice) and message.number == number and message.text not in notices:
+            if getattr(message, "number", number) != number:
+                continue
+            if isinstance(message, kind):
+                del awaited[rank]
+                yield message
+            elif isinstance(message, Step) and message.rank == rank:
+                watch.record(message)
+                _show(message, on_step, watch)
+            elif isinstance(message, Notice) and message.text not in notices:
                 notices.add(message.text)
                 on_notice(message.text)
-            elif isinstance(message, kind) and getattr(message, "number", number) == number:
-                del waiting[rank]
-                yield message
-        _check(ranks, waiting, watch)
-        if stop_by is not None and time.monotonic() > stop_by and any(map(watch.prepares, waiting)):
+        _check_alive(ranks, awaited, watch)
+        if stop_by is not None and time.monotonic() > stop_by and any(map(watch.prepares, awaited)):
             raise Stopped("stopped while the ranks loaded: they were ended, and start again with the next job")
+
+
+def _pass_on_stop(ranks: Ranks, awaited: Iterable[int], number: int) -> None:
+    for rank in awaited:
+        send(ranks, rank, Stop(number=number))
+
+
+def _show(step: Step, on_step: Callable[[Step], None], watch: Watch) -> None:
+    """Show the caller a step. How long that takes is no rank's silence."""
+    began = time.monotonic()
+    on_step(step)
+    watch.leave_out(time.monotonic() - began)
 
 
 def send(ranks: Ranks, rank: int, message: Stop | Message) -> None:
     """Send a rank a message; raise RankLost if it is gone."""
     try:
-        wire.send(ranks.channels[rank], message)
+        channel.send(ranks.channels[rank], message)
     except OSError:
-        raise _cause(ranks, rank, None) from None
+        raise _cause(ranks, rank) from None
 
 
-def _talking(channels: dict[int, Connection], timeout: float) -> list[int]:
-    """Return the ranks that have something to say, after at most `timeout` seconds."""
+def _with_a_message(channels: dict[int, Connection], timeout: float) -> list[int]:
+    """Return the ranks from which a message has come, after at most `timeout` seconds."""
     ready = wait(list(channels.values()), timeout)
-    return [rank for rank, channel in channels.items() if channel in ready]
+    return [rank for rank, connection in channels.items() if connection in ready]
 
 
 def _receive(ranks: Ranks, rank: int) -> Message:
+    """Return the message that has come from a rank; raise what went wrong if the rank failed or is gone."""
     try:
-        message = wire.receive(ranks.channels[rank])
-    except (EOFError, OSError, ValidationError):
-        raise _cause(ranks, rank, None) from None
+        message = channel.receive(ranks.channels[rank])
+    except GONE:
+        raise _cause(ranks, rank) from None
     if isinstance(message, Failed):
         raise _cause(ranks, rank, message)
     return message
 
 
-def _check(ranks: Ranks, waiting: dict[int, Connection], watch: Watch) -> None:
-    """Raise RankLost if a rank's process is gone and its last words are heard, or if ranks are silent for too long."""
-    silent = [rank for rank, channel in waiting.items() if not channel.poll()]  # others were not listened to yet
+def _check_alive(ranks: Ranks, awaited: dict[int, Connection], watch: Watch) -> None:
+    """Raise RankLost if a rank's process is gone and all that it sent was read, or if ranks are silent for too long."""
+    silent = [rank for rank, connection in awaited.items() if not connection.poll()]  # others were not listened to yet
     for rank in silent:
         if ranks.processes[rank].poll() is not None:
-            raise _cause(ranks, rank, None)
+            raise _cause(ranks, rank)
     for rank in silent:
         silence = watch.silence(rank)
         if silence > watch.patience.floor and ranks.is_suspended(rank):
             raise RankLost(f"{ranks.name(rank)} is suspended and said nothing for {silence:.0f} s: it was ended", rank=rank)
-    stuck = watch.stuck(waiting)
+    stuck = watch.stuck(awaited)
     if stuck and set(stuck) <= set(silent):
         raise _stuck(ranks, stuck, watch)
 
@@ -116,22 +130,37 @@ def _stuck(ranks: Ranks, stuck: list[int], watch: Watch) -> RankLost:
     return RankLost(f"a rank is stuck, one of {names}, which wait for each other: {what}: all ranks were ended", rank=None)
 
 
-def _cause(ranks: Ranks, rank: int, failed: Failed | None) -> RankFailed:
-    """Return the failure that came first: if a rank only lost its peers, wait for word from the one that broke."""
-    failed = failed or _last_words(ranks.channels[rank])
-    others = {other: channel for other, channel in enumerate(ranks.channels) if other != rank}
-    deadline = time.monotonic() + CAUSE_SECONDS
-    while failed is not None and failed.fault == "peer" and others and time.monotonic() < deadline:
-        for other in _talking(others, POLL_SECONDS):
-            try:
-                message = wire.receive(others[other])
-            except (EOFError, OSError, ValidationError):
-                return ranks.ended(other)
-            if isinstance(message, Failed):
-                del others[other]
-                rank, failed = (rank, failed) if message.fault == "peer" else (other, message)
+def _cause(ranks: Ranks, rank: int, failed: Failed | None = None) -> RankFailed:
+    """Return what went wrong first, when a rank is gone or has said that it failed.
+
+    One that only lost its peers is not the cause: for a while it is waited for word from the one that broke.
+    """
+    failed = failed or _last_failure(ranks.channels[rank])
     if failed is None:
         return ranks.ended(rank)
+    own = _error(ranks, rank, failed)
+    return (_cause_elsewhere(ranks, rank) or own) if failed.fault == "peer" else own
+
+
+def _cause_elsewhere(ranks: Ranks, victim: int) -> RankFailed | None:
+    """Return why another rank is gone or failed, for a reason of its own; None if all that speak in time lost their peers, too."""
+    others = {rank: connection for rank, connection in enumerate(ranks.channels) if rank != victim}
+    deadline = time.monotonic() + CAUSE_SECONDS
+    while others and time.monotonic() < deadline:
+        for rank in _with_a_message(others, POLL_SECONDS):
+            try:
+                message = channel.receive(others[rank])
+            except GONE:
+                return ranks.ended(rank)
+            if isinstance(message, Failed) and message.fault != "peer":
+                return _error(ranks, rank, message)
+            if isinstance(message, Failed):
+                del others[rank]
+    return None
+
+
+def _error(ranks: Ranks, rank: int, failed: Failed) -> RankFailed:
+    """Return what a rank said of its failure, as an error. It blames the rank unless the job is at fault, or another rank."""
     if failed.fault == "overflow":
         return Overflowed(failed.message, rank=None)
     if failed.fault == "job":
@@ -139,15 +168,16 @@ def _cause(ranks: Ranks, rank: int, failed: Failed | None) -> RankFailed:
     said = f"{ranks.name(rank)} {failed.message}"
     if failed.fault == "peer":
         return RankLost(said, rank=None, traceback=failed.traceback)
-    kind = RankLost if failed.fault == "device" else RankFailed
-    return kind(said, rank=rank, traceback=failed.traceback)
+    if failed.fault == "device":
+        return RankLost(said, rank=rank, traceback=failed.traceback)
+    return RankFailed(said, rank=rank, traceback=failed.traceback)
 
 
-def _last_words(channel: Connection) -> Failed | None:
-    """Return what a rank said of its failure, if it did and nobody has listened yet."""
-    with suppress(EOFError, OSError, ValidationError):
-        while channel.poll():
-            message = wire.receive(channel)
+def _last_failure(connection: Connection) -> Failed | None:
+    """Return what a rank said of its failure, if it did and nobody has read it yet."""
+    with suppress(*GONE):
+        while connection.poll():
+            message = channel.receive(connection)
             if isinstance(message, Failed):
                 return message
     return None

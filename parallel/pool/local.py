@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..families import folder
-from ..job.errors import JobRefused, Overflowed, RankFailed, RankLost, Stopped
+from ..families.table import ModelFolder
+from ..job.errors import Overflowed, RankFailed, RankLost, Stopped
 from ..job.job import Job
 from ..wire.messages import Done, Phase, RankReport, Ready, Step, Work
 from .devices import usable_cores
+from .init import check_init
 from .launchers import Launcher, fastest_launcher
 from .listen import listen, send
 from .ranks import START_SECONDS, Ranks
@@ -21,8 +23,6 @@ from .snapshot_file import Keeper, Stored
 from .watch import Patience
 
 log = logging.getLogger(__name__)
-
-
 RESTARTS = 2
 
 
@@ -38,6 +38,15 @@ class Video:
     start_seconds: float
     ranks: tuple[RankReport, ...]
     restarts: int = 0
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asked for a job: is shown each step and each notice, and may ask to stop."""
+
+    on_step: Callable[[Step], None]
+    on_notice: Callable[[str], None]
+    should_stop: Callable[[], bool]
 
 
 class Pool:
@@ -108,6 +117,7 @@ class Pool:
         self,
         job: Job,
         *,
+        model: ModelFolder | None = None,
         init: torch.Tensor | None = None,
         init_is_latents: bool = False,
         stored: Stored | None = None,
@@ -116,75 +126,67 @@ class Pool:
         on_notice: Callable[[str], None] = lambda said: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Video:
-        """Make a video. `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1]; one frame serves for all.
+        """Make a video, with `model` if the job's folder was inspected already: the ranks load what the host saw then.
 
-        With `init_is_latents` it is latents (C, T or 1, h, w) as the net sees them. With 0 steps it is only encoded or decoded.
-        `on_step` hears every step of every rank, and sees the latents (C, T, h, w) as they are by then. A lost rank costs the
-        step that it was in: the ranks left start again from the last one, and `on_notice` hears why, as it hears what ranks
-        have to say to the user. `stored` goes on from a file that a `keeper` wrote.
+        `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1]; one frame serves for all. With `init_is_latents` it is
+        latents (C, T or 1, h, w) as the net sees them. With 0 steps it is only encoded or decoded. `on_step` gets every step of
+        every rank, and the latents (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left
+        start again from the last one, and `on_notice` gets the reason, as it gets what ranks have to say to the user. `stored`
+        goes on from a file that a `keeper` wrote.
 
         Raises JobRefused before any rank works, Stopped within one step after `should_stop` returns true (the ranks stay warm,
         or end if they still load), RankFailed if a rank fails or too many are lost (all ranks end; finished latents come with
         it), Overflowed if numbers are not finite.
         """
-        model = folder.check(job, len(self.devices))
-        shape_CTHW = _check(job, model, init, init_is_latents=init_is_latents, resumed=stored is not None)
-        job = folder.located(job)
+        model = folder.check(job, len(self.devices), model)
+        check_init(job, model, init, is_latents=init_is_latents, resumes=stored is not None)
         with ExitStack() as stack:
-            blocks = stack.enter_context(reserve(job, model, shape_CTHW, init, init_is_latents=init_is_latents))
+            reserved = stack.enter_context(reserve(job, model, init=init, init_is_latents=init_is_latents))
             if stored is not None:
-                blocks.kept.put(stored.step, stored.planes)
+                reserved.snapshot.write_video(stored.step, stored.planes)
             if keeper is not None:
-                stack.callback(keeper.write, blocks.kept)  # what a stop or a fault leaves undone can go on later
+                stack.callback(keeper.write, reserved.snapshot)  # what a stop or a fault leaves undone can go on later
 
             phases: set[Phase] = set()
 
-            def hear(step: Step) -> None:
+            def show(step: Step) -> None:
                 phases.add(step.phase)
-                on_step(step, blocks.latents.tensor)
+                on_step(step, reserved.latents.tensor)
                 if keeper is not None:
-                    keeper.look(blocks.kept)
+                    keeper.write_if_due(reserved.snapshot)
 
             try:
-                done, started, restarts = self._survive(blocks, hear, on_notice, should_stop)
+                return self._survive(reserved, Caller(show, on_notice, should_stop))
             except RankFailed as failed:
                 if "decode" in phases and job.num_inference_steps:  # no rank decodes before all have done all steps
-                    failed.latents = blocks.latents.tensor[None]
+                    failed.latents = reserved.latents.tensor[None]
                 raise
-        if any(message.stopped for message in done):
-            raise Stopped("stopped: all ranks ended the job between two steps and stay warm")
-        reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
-        frames = blocks.frames.tensor if blocks.frames else None
-        return Video(blocks.latents.tensor[None], frames, started, reports, restarts)
 
-    def _survive(
-        self,
-        blocks: Reserved,
-        on_step: Callable[[Step], None],
-        on_notice: Callable[[str], None],
-        should_stop: Callable[[], bool],
-    ) -> tuple[list[Done], float, int]:
-        """Work until the job is done, on the devices that are left; return what ranks said, seconds of starts, restarts."""
-        devices, started, kept, reason = self.devices, 0.0, blocks.kept, ""
+    def _survive(self, reserved: Reserved, caller: Caller) -> Video:
+        """Work until the job is done, on the devices that are left."""
+        devices, start_seconds, last_crash = self.devices, 0.0, ""
         for restart in range(self.restarts + 1):
             began, met = time.perf_counter(), False
             try:
-                self.start(should_stop, devices)
+                self.start(caller.should_stop, devices)
                 met = True
-                started += time.perf_counter() - began
-                work = blocks.work.model_copy(update={"resume": kept.whole()})
-                return self._work(work, on_step, on_notice, should_stop), started, restart
+                start_seconds += time.perf_counter() - began
+                work = reserved.work.model_copy(update={"resume": reserved.snapshot.whole()})
+                done = self._work(work, caller)
+                if any(message.stopped for message in done):
+                    raise Stopped("stopped: all ranks ended the job between two steps and stay warm")
+                return _video(reserved, done, start_seconds, restart)
             except RankLost as lost:
                 log.error("%s\n%s", lost, lost.traceback)
-                if should_stop():
+                if caller.should_stop():
                     raise Stopped("stopped while a rank was lost: all ranks were ended") from lost
-                again = not met and lost.reason and lost.reason == reason  # as it started, and so whatever the job and device
-                if restart == self.restarts or again:
+                crash = "" if met else lost.reason  # of a rank as it started, and so whatever the job and device
+                if restart == self.restarts or (crash and crash == last_crash):
                     raise RankFailed(_hopeless(lost, restart), rank=lost.rank, traceback=lost.traceback) from lost
-                devices, reason = _left(devices, lost.rank), "" if met else lost.reason
-                said = f"{lost}; going on from step {kept.whole()} on {','.join(devices)}"
+                devices, last_crash = _left(devices, lost.rank), crash
+                said = f"{lost}; going on from step {reserved.snapshot.whole()} on {','.join(devices)}"
                 log.warning("%s (restart %d of at most %d)", said, restart + 1, self.restarts)
-                on_notice(said)
+                caller.on_notice(said)
             except Overflowed:
                 raise
             except RankFailed as failed:
@@ -192,13 +194,8 @@ class Pool:
                 raise
         raise AssertionError("the last attempt returns or raises")
 
-    def _work(
-        self,
-        work: Work,
-        on_step: Callable[[Step], None],
-        on_notice: Callable[[str], None],
-        should_stop: Callable[[], bool],
-    ) -> list[Done]:
+    def _work(self, work: Work, caller: Caller) -> list[Done]:
+        """Let the ranks, which have met, do their work; return what each says at its end."""
         assert self._ranks is not None, "they were started"
         self._number += 1
         work = work.model_copy(update={"number": self._number})
@@ -210,9 +207,9 @@ class Pool:
                 Done,
                 number=work.number,
                 patience=self.patience,
-                should_stop=should_stop,
-                on_step=on_step,
-                on_notice=on_notice,
+                should_stop=caller.should_stop,
+                on_step=caller.on_step,
+                on_notice=caller.on_notice,
             )
             return list(ends)
 
@@ -225,6 +222,13 @@ class Pool:
             undo.pop_all()
 
 
+def _video(reserved: Reserved, done: list[Done], start_seconds: float, restarts: int) -> Video:
+    """Return what the ranks left in the blocks; nothing is copied."""
+    reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
+    frames = reserved.frames.tensor if reserved.frames else None
+    return Video(reserved.latents.tensor[None], frames, start_seconds, reports, restarts)
+
+
 def _left(devices: tuple[str, ...], lost: int | None) -> tuple[str, ...]:
     """Return the devices without that of a lost rank, or all of them if it is the last one, or nobody knows which it was."""
     if lost is None or len(devices) == 1:
@@ -235,24 +239,3 @@ def _left(devices: tuple[str, ...], lost: int | None) -> tuple[str, ...]:
 def _hopeless(lost: RankLost, restarts: int) -> str:
     times = f"after {restarts} restart{'s' * (restarts != 1)} " if restarts else ""
     return f"{lost}. Given up {times}(see the log for each fault): run it again, or on other devices"
-
-
-def _check(
-    job: Job, model: folder.ModelFolder, init: torch.Tensor | None, *, init_is_latents: bool, resumed: bool
-) -> tuple[int, int, int, int]:
-    """Return the latents' shape, or raise JobRefused if the init does not suit the job."""
-    shape = (model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
-    if init is None:
-        if job.denoise < 1 and job.num_inference_steps and not resumed:
-            raise JobRefused(f"denoise: {job.denoise:g} needs a video or latents to start from: give an init, or use 1")
-        return shape
-    if job.denoise == 1 and job.num_inference_steps:
-        raise JobRefused("denoise: 1 would leave nothing of the init: use less, such as 0.6")
-    kind, whole, one = "frames", (job.frames, job.height, job.width, 3), (1, job.height, job.width, 3)
-    if init_is_latents:
-        kind, whole, one = "latents", shape, (shape[0], 1, *shape[2:])
-    if tuple(init.shape) not in (whole, one):
-        raise JobRefused(f"init: wanted {kind} of shape {whole} or {one}, got {tuple(init.shape)}")
-    if init.is_floating_point() and not bool(torch.isfinite(init).all()):
-        raise JobRefused("init: wanted finite numbers, got some that are not: make it again, in a wider type such as float32")
-    return shape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..families.folder import ModelFolder
+from ..families.table import ModelFolder
 from ..job.job import Job
 from ..wire.blocks import Block, check_room
 from ..wire.messages import Work
@@ -19,29 +19,31 @@ class Reserved:
 
     latents: Block
     frames: Block | None
-    kept: Snapshot
+    snapshot: Snapshot
     work: Work
 
 
 @contextmanager
 def reserve(
-    job: Job, model: ModelFolder, shape_CTHW: tuple[int, ...], init: torch.Tensor | None, *, init_is_latents: bool
+    job: Job, model: ModelFolder, *, init: torch.Tensor | None = None, init_is_latents: bool = False
 ) -> Iterator[Reserved]:
-    """Lend a job its blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them."""
-    planes_shape, marks_shape = shapes(shape_CTHW, model.history(job.scheduler))
-    frames_shape = (job.frames, job.height, job.width, 3)
-    check_room([shape_CTHW, planes_shape, *([frames_shape] if job.decode else []), *([] if init is None else [init.shape])])
+    """Reserve a job's blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them."""
+    latents_shape, frames_shape = model.latents_shape(job), (job.frames, job.height, job.width, 3)
+    planes_shape, marks_shape = shapes(latents_shape, model.history(job.scheduler), job.frames)
+    check_room([latents_shape, planes_shape, *([frames_shape] if job.decode else []), *([] if init is None else [init.shape])])
     with ExitStack() as stack:
-        latents, planes = (stack.enter_context(Block(shape, "float32")) for shape in (shape_CTHW, planes_shape))
+        latents = stack.enter_context(Block(latents_shape, "float32"))
+        planes = stack.enter_context(Block(planes_shape, "float32"))
         marks = stack.enter_context(Block(marks_shape, "int64"))
         frames = stack.enter_context(Block(frames_shape, "float32")) if job.decode else None
-        lent = None if init is None else stack.enter_context(_lend(init))
+        shared_init = None if init is None else stack.enter_context(_share(init))
         work = Work(
             number=0,
             job=job,
+            model=model,
             latents=latents.handle,
             frames=frames.handle if frames else None,
-            init=lent.handle if lent else None,
+            init=shared_init.handle if shared_init else None,
             init_is_latents=init_is_latents,
             planes=planes.handle,
             marks=marks.handle,
@@ -49,7 +51,7 @@ def reserve(
         yield Reserved(latents, frames, Snapshot(planes.tensor, marks.tensor), work)
 
 
-def _lend(init: torch.Tensor) -> Block:
+def _share(init: torch.Tensor) -> Block:
     """Copy an init into a block that the ranks can read."""
     block = Block(tuple(init.shape), "uint8" if init.dtype == torch.uint8 else "float32")
     block.tensor.copy_(init)

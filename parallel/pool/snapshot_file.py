@@ -1,6 +1,7 @@
 """A snapshot on disk, for a run that goes on after the whole machine went down: safetensors, with the job in its header."""
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from ..families import folder
 from ..families.safety import MAX_OWN_HEADER, claimed_header
+from ..families.table import ModelFolder
 from ..job.errors import JobRefused
 from ..job.job import Job
 from ..wire.snapshot import Snapshot
@@ -23,11 +25,15 @@ FORMAT = "video-infinity snapshot 1"
 
 @dataclass(frozen=True)
 class Stored:
-    """A job, how many of its steps are done, and what is known by then: (S, C, T, h, w) float32."""
+    """A job, how many of its steps are done, and what is known by then: (S, C, T, h, w) float32.
+
+    `model` is what the job's folder held when a file was loaded.
+    """
 
     job: Job
     step: int
     planes: torch.Tensor
+    model: ModelFolder | None = None
 
 
 def save(path: Path, stored: Stored) -> None:
@@ -52,7 +58,7 @@ def load(path: Path) -> Stored:
                 raise JobRefused(_broken(path, "it is another kind of file"))
             job, step = Job.model_validate_json(said["job"]), int(said["step"])
             shape, kind = tuple(file.get_slice("planes").get_shape()), file.get_slice("planes").get_dtype()
-            _check(path, job, step, shape=shape, kind=kind)
+            model = _check(path, job, step, shape=shape, kind=kind)
             planes = file.get_tensor("planes")
     except OSError as error:
         raise JobRefused(f"snapshot {path} can't be read ({error}): give a file that --snapshot wrote") from None
@@ -60,42 +66,48 @@ def load(path: Path) -> Stored:
         raise error if isinstance(error, JobRefused) else JobRefused(_broken(path, str(error).splitlines()[0])) from None
     if not bool(torch.isfinite(planes).all()):
         raise JobRefused(_broken(path, "it holds numbers that are not finite"))
-    return Stored(job, step, planes)
+    return Stored(job, step, planes, model)
 
 
-def _check(path: Path, job: Job, step: int, *, shape: tuple[int, ...], kind: str) -> None:
-    """Refuse what does not suit its own job, before any of it is read."""
+def _check(path: Path, job: Job, step: int, *, shape: tuple[int, ...], kind: str) -> ModelFolder:
+    """Return the job's model; raise JobRefused for what does not suit the job, before any of it is read."""
     model = folder.check(job, 1)
-    history = 1 + model.history(job.scheduler)
-    wanted = (history, model.latent_channels, job.frames, job.height // model.scale, job.width // model.scale)
+    wanted = (1 + model.history(job.scheduler), *model.latents_shape(job))
     if (shape, kind) != (wanted, "F32"):
         raise JobRefused(_broken(path, f"wanted {wanted} of F32, got {shape} of {kind}"))
     if not 1 <= step <= job.num_inference_steps:
         raise JobRefused(_broken(path, f"it is from step {step} of {job.num_inference_steps}"))
+    return model
 
 
 def _broken(path: Path, why: str) -> str:
     return f"snapshot {path} is broken ({why[:200]}): start the video again without --resume"
 
 
+def _located(job: Job) -> Job:
+    """Return a job whose folders are the same ones for who goes on from a snapshot elsewhere."""
+    places = {"model": job.model, "parts": job.parts}
+    return job.model_copy(update={name: place and os.path.abspath(place) for name, place in places.items()})
+
+
 class Keeper:
     """Writes a job's snapshot to a file from time to time, while the ranks work on."""
 
     def __init__(self, path: Path, job: Job, seconds: float):
-        self.path, self.job, self.seconds = path, folder.located(job), seconds
+        self.path, self.job, self.seconds = path, _located(job), seconds
         self.written = 0  # steps
         self.since = time.monotonic()
 
-    def look(self, kept: Snapshot) -> None:
-        """Write if it is time to. A disk that is full costs the snapshot, never the video."""
+    def write_if_due(self, snapshot: Snapshot) -> None:
+        """Write the file if it is time to. A disk that is full costs the snapshot, never the video."""
         if time.monotonic() - self.since >= self.seconds:
-            self.write(kept)
+            self.write(snapshot)
 
-    def write(self, kept: Snapshot) -> None:
-        """Write the last whole step, unless it is written already."""
-        if kept.whole() > self.written:
+    def write(self, snapshot: Snapshot) -> None:
+        """Write the last whole step to the file, unless it is there already."""
+        if snapshot.whole() > self.written:
             try:
-                step, planes = kept.copy()
+                step, planes = snapshot.copy()
                 save(self.path, Stored(self.job, step, planes))
                 self.written = step
             except (OSError, RuntimeError, MemoryError) as error:  # torch's own words for no memory are a RuntimeError

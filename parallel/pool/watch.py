@@ -29,24 +29,24 @@ class Watch:
 
     patience: Patience
     meeting: bool = False  # what is awaited first: that all ranks have met
-    heard: dict[int, float] = field(default_factory=dict)
+    spoke: dict[int, float] = field(default_factory=dict)
     last: dict[int, Step] = field(default_factory=dict)
     longest: dict[Phase, float] = field(default_factory=dict)
 
     def begin(self, ranks: int) -> None:
         """Start to count."""
-        self.heard = dict.fromkeys(range(ranks), time.monotonic())
+        self.spoke = dict.fromkeys(range(ranks), time.monotonic())
 
-    def hear(self, step: Step) -> None:
-        """Note a step of a rank."""
+    def record(self, step: Step) -> None:
+        """Take in a step of a rank."""
         now = time.monotonic()
         if step.step and self.phase(step.rank) == step.phase:
-            self.longest[step.phase] = max(self.longest.get(step.phase, 0.0), now - self.heard[step.rank])
-        self.heard[step.rank], self.last[step.rank] = now, step
+            self.longest[step.phase] = max(self.longest.get(step.phase, 0.0), now - self.spoke[step.rank])
+        self.spoke[step.rank], self.last[step.rank] = now, step
 
-    def forgive(self, seconds: float) -> None:
+    def leave_out(self, seconds: float) -> None:
         """Leave out time in which nobody listened."""
-        self.heard = {rank: at + seconds for rank, at in self.heard.items()}
+        self.spoke = {rank: at + seconds for rank, at in self.spoke.items()}
 
     def phase(self, rank: int) -> Phase:
         """Return the phase that a rank is in."""
@@ -70,7 +70,7 @@ class Watch:
 
     def silence(self, *ranks: int) -> float:
         """Return how long a rank has been silent, or all of some."""
-        return time.monotonic() - max(self.heard[rank] for rank in ranks)
+        return time.monotonic() - max(self.spoke[rank] for rank in ranks)
 
     def stuck(self, ranks: Iterable[int]) -> list[int]:
         """Return who has been silent for too long: one that works alone, or those that wait for each other; one of these hangs.

@@ -29,7 +29,7 @@ def whole(path: Path) -> Iterator[Path]:
     What is written but can't take its name is kept, and the OSError says where.
     """
     path = _real(path)
-    sweep(path.parent)
+    remove_leftovers(path.parent)
     with _place(path) as part:
         part.touch()
         mode = part.stat().st_mode
@@ -39,9 +39,9 @@ def whole(path: Path) -> Iterator[Path]:
             with suppress(OSError):  # a file system without modes
                 part.chmod(stat.S_IMODE(mode))  # safetensors makes files that nobody else can read
         for file in [*part.iterdir(), part] if part.is_dir() else [part]:
-            settle(file)
+            sync(file)
         _move(part, path)
-    settle(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -131,19 +131,19 @@ def _lock_of(folder: Path) -> Path:
 
 @contextmanager
 def _in_use(folder: Path) -> Iterator[None]:
-    """Hold a lock in a folder of ours as long as this process lives, so that `sweep` leaves it alone."""
+    """Hold a lock in a folder of ours as long as this process lives, so that `remove_leftovers` leaves it alone."""
     if fcntl is None:  # Windows, which renames no folder while a file in it is open
         yield
         return
     fresh = folder / f"{folder.name}.new"
     with fresh.open("w") as lock:
-        with suppress(OSError):  # a file system without locks: a folder without one is never swept
+        with suppress(OSError):  # a file system without locks: a folder without one is never removed
             fcntl.flock(lock, fcntl.LOCK_EX)
             fresh.rename(_lock_of(folder))  # only once it is held
         yield
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what runs that were killed left in a folder: folders of ours whose lock nobody holds.
 
     Does nothing on Windows, which has no such locks.
@@ -169,7 +169,7 @@ def _move(part: Path, path: Path) -> None:
         raise OSError(error.errno, f"{error.strerror}; it is whole in {kept / part.name}") from error
 
 
-def settle(file: Path) -> None:
+def sync(file: Path) -> None:
     """Wait until a file's bytes, or a folder's entries, are on the disk; raise OSError if bytes of a file are lost.
 
     A machine that goes down after a rename may else leave an empty file, or none. A file system that can't wait (some network

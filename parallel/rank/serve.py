@@ -7,12 +7,11 @@ from multiprocessing.connection import Connection
 import torch
 
 from ..comm.group import Group, open_group
-from ..families import folder
 from ..job.errors import Stopped
 from ..sampler.generate import Blocks, generate
 from ..sampler.load import Model, load
-from ..wire import blocks as frames
-from ..wire import channel as wire
+from ..wire import channel
+from ..wire.blocks import attach
 from ..wire.messages import Done, Notice, Phase, RankReport, Ready, Start, Step, Stop, Work
 from ..wire.snapshot import Snapshot
 
@@ -23,14 +22,14 @@ def meet(start: Start) -> Group:
     if start.threads is not None:
         torch.set_num_threads(start.threads)
     me = (start.rank, start.world_size, torch.device(start.device))
-    return open_group(*me, host=wire.HOST, port=start.store_port, name=f"generation {start.generation}")
+    return open_group(*me, host=channel.HOST, port=start.store_port, name=f"generation {start.generation}")
 
 
 class Rank:
-    """What a rank keeps between jobs: its channel, its group and a warm model."""
+    """What a rank keeps between jobs: its connection, its group and a warm model."""
 
-    def __init__(self, channel: Connection, group: Group):
-        self.channel = channel
+    def __init__(self, connection: Connection, group: Group):
+        self.connection = connection
         self.group = group
         self.number = 0  # of the running job, 0 before the first
         self.model: Model | None = None
@@ -38,9 +37,9 @@ class Rank:
 
     def serve(self) -> None:
         """Do one job after another until the host is gone."""
-        wire.send(self.channel, Ready(rank=self.group.rank))
+        channel.send(self.connection, Ready(rank=self.group.rank))
         while True:
-            message = wire.receive(self.channel)
+            message = channel.receive(self.connection)
             if isinstance(message, Work):  # a late Stop for a job that has ended is dropped
                 self.number, self.stopped = message.number, False
                 self._work(message)
@@ -54,18 +53,18 @@ class Rank:
 
         def report(phase: Phase, step: int, steps: int) -> None:
             clock.enter(phase)
-            wire.send(self.channel, Step(number=work.number, rank=self.group.rank, phase=phase, step=step, steps=steps))
+            channel.send(self.connection, Step(number=work.number, rank=self.group.rank, phase=phase, step=step, steps=steps))
 
         def notify(text: str) -> None:
-            wire.send(self.channel, Notice(number=work.number, rank=self.group.rank, text=text))
+            channel.send(self.connection, Notice(number=work.number, rank=self.group.rank, text=text))
 
         report("load", 0, 1)
         model = self._load(work)
-        pictures, init = (None if handle is None else frames.attach(handle) for handle in (work.frames, work.init))
-        kept = None
+        pictures, init = (None if handle is None else attach(handle) for handle in (work.frames, work.init))
+        snapshot = None
         if work.planes is not None and work.marks is not None:
-            kept = Snapshot(frames.attach(work.planes), frames.attach(work.marks))
-        blocks = Blocks(frames.attach(work.latents), pictures, init, work.init_is_latents, kept, work.resume)
+            snapshot = Snapshot(attach(work.planes), attach(work.marks))
+        blocks = Blocks(attach(work.latents), pictures, init, work.init_is_latents, snapshot, work.resume)
         try:
             generate(model, work.job, blocks, self.group, report=report, notify=notify, stopping=self._stopping)
         except Stopped:
@@ -78,19 +77,19 @@ class Rank:
             messages=meter.messages,
             peak_memory_bytes=peak_memory(self.group.device),
         )
-        wire.send(self.channel, Done(number=work.number, rank=self.group.rank, stopped=self.stopped, report=cost))
+        channel.send(self.connection, Done(number=work.number, rank=self.group.rank, stopped=self.stopped, report=cost))
 
     def _load(self, work: Work) -> Model:
-        job = work.job
-        wanted, dtype = folder.inspect(job.model, job.parts), getattr(torch, job.dtype)
-        if self.model is None or (self.model.folder, self.model.dtype) != (wanted, dtype):
+        """Return the work's model, which is warm if the last job had the same one, as the host inspected it, in the same type."""
+        dtype = getattr(torch, work.job.dtype)
+        if self.model is None or (self.model.folder, self.model.dtype) != (work.model, dtype):
             self.model = None  # frees the old one before the new one comes
-            self.model = load(wanted, dtype)
+            self.model = load(work.model, dtype)
         return self.model
 
     def _stopping(self) -> bool:
-        while self.channel.poll():
-            message = wire.receive(self.channel)
+        while self.connection.poll():
+            message = channel.receive(self.connection)
             self.stopped |= isinstance(message, Stop) and message.number == self.number
         return self.stopped
 

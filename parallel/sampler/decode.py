@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from einops import rearrange
 
-from ..job.job import DECODED_AT_ONCE
 from .finite import is_finite, overflowed
 from .load import Model
 
@@ -12,20 +12,21 @@ from .load import Model
 def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> Iterator[Sequence[int]]:
     """Write float32 frames in [0, 1] to some places of `out_FHWC`; yield a few places after each few that are done.
 
-    Raises Overflowed, and writes nothing, where the VAE's numbers are not finite.
+    A place holds one latent and one frame. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite.
     """
-    for start in range(0, len(places), DECODED_AT_ONCE):
-        some = places[start : start + DECODED_AT_ONCE]
-        part = latents_BCFHW[0, :, list(some)].movedim(1, 0) / model.folder.scaling_factor
+    at_once = model.folder.decoded_at_once
+    for start in range(0, len(places), at_once):
+        some = places[start : start + at_once]
+        part = rearrange(latents_BCFHW[0, :, list(some)], "c f h w -> f c h w") / model.folder.scaling_factor
         with torch.inference_mode():
             images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample
         if not is_finite(images):
             raise overflowed(model.dtype, "while the VAE decoded")
-        write(images, out_FHWC, some)
+        write_frames(images, out_FHWC, some)
         yield some
 
 
-def write(images_FCHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> None:
+def write_frames(images_FCHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> None:
     """Write what a VAE decoded, in [-1, 1], as frames in [0, 1] to some places."""
     for image, place in zip(images_FCHW, places, strict=True):  # a frame at a time stays in a cache: three times as fast
         out_HWC = out_FHWC[place]

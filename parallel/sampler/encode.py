@@ -1,14 +1,16 @@
-"""Encode: prompts -> what each frame of the clip hears; init frames -> the clip's latents."""
+"""Encode: prompts -> the conditioning of each frame of the clip; init frames -> the clip's latents."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 
 from ..job.errors import Stopped
 from ..job.job import Job
-from ..layers.heard import NEGATIVE, POSITIVE, Heard
+from ..layers.conditioning import Conditioning
+from ..layers.guidance import NEGATIVE, branches
 from ..maths import emphasis, prompts
 from .load import Model
 
@@ -85,31 +87,31 @@ def encode_prompts(
     notify: Callable[[str], None] = lambda text: None,
     report: Callable[[int, int], None] = lambda done, of: None,
     stopping: Callable[[], bool] = lambda: False,
-) -> Heard:
-    """Return what the clip's frames hear: with guidance in both branches, else in the positive one.
+) -> Conditioning:
+    """Return the conditioning of a clip's frames, in the branches that guidance asks for.
 
-    `notify` hears what of the prompts does not reach the model, `report` how far a long timeline is. Raises Stopped, on
+    `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. Raises Stopped, on
     this rank alone, between two parts of a long timeline.
     """
     starts = tuple(prompt.frame for prompt in job.prompts)
     shares = prompts.share(clip, prompts.Timeline(job.frames, starts, job.fade, job.loop))
-    branches = range(NEGATIVE if job.guidance_scale > 1 else POSITIVE, POSITIVE + 1)
+    every_branch = branches(job.guidance_scale)
     texts = [job.negative, *(prompt.text for prompt in job.prompts)]
     is_long = len(texts) > TEXTS_AT_ONCE
     if is_long:
         texts = list(dict.fromkeys(texts))
     tokens = {text: tokenize(model, text) for text in texts}
-    heard_texts = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in branches)
-    for notice in _notices(model, {text: tokens[text] for text in heard_texts}):
+    used = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in every_branch)
+    for notice in _notices(model, {text: tokens[text] for text in used}):
         notify(notice)
     if is_long:
         place = {text: number for number, text in enumerate(texts)}
-        heard, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
-        wanted = [place[job.negative], *heard]
+        of_clip, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
+        wanted = [place[job.negative], *of_clip]
         embeddings_SLD = _encode_in_parts(model, list(tokens.values()), wanted, report=report, stopping=stopping)
     else:
         embeddings_SLD = encode_tokens(model, [tokens[text] for text in texts])
-    return Heard(embeddings_SLD, shares.to(embeddings_SLD.device), branches)
+    return Conditioning(embeddings_SLD, shares.to(embeddings_SLD.device), every_branch)
 
 
 def _encode_in_parts(
@@ -162,7 +164,7 @@ def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> Iterator[torch.Ten
     """Yield the latents of uint8 or float (0 to 1) frames, (1, C, 1, H, W) each: the mode of the VAE's posterior, scaled."""
     for frame_HWC in frames_FHWC:
         picture = frame_HWC if frame_HWC.is_floating_point() else frame_HWC.float() / 255
-        image = (picture.permute(2, 0, 1) * 2 - 1)[None].to(model.vae.device, model.dtype)
+        image = (rearrange(picture, "h w c -> 1 c h w") * 2 - 1).to(model.vae.device, model.dtype)
         with torch.inference_mode():
             latent = model.vae.encode(image).latent_dist.mode().float() * model.folder.scaling_factor
         yield latent[:, :, None]

@@ -1,4 +1,4 @@
-"""Fit a job into the memory that is free: how much a layer works on at once, branches together or apart, skips parked.
+"""Fit a job into the memory that is free: how much a layer works on at once, branches together or apart, skips offloaded.
 
 What was set by hand stands. None of it changes the video. Ranks may slice differently, but they make the same UNet calls.
 """
@@ -11,8 +11,9 @@ import torch
 from ..comm.agree import agree
 from ..comm.group import Group
 from ..job.job import Job
+from ..layers.guidance import branches
 from ..maths.slices import Slices, fitting
-from ..plan import estimate_denoise, estimate_parked, image_bytes
+from ..plan import image_bytes
 from ..wire.blocks import free_bytes as free_host_bytes
 from .load import Model
 
@@ -25,43 +26,42 @@ class Fit:
     """How a job runs on a rank."""
 
     slices: Slices
-    apart: bool
-    park: bool
+    apart: bool  # guidance's branches, one at a time
+    offload_skips: bool
 
 
 def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[str], None]) -> Fit:
     """Return how a clip of `frames` frames fits this rank's device. Collective, and the same on all ranks but for slices.
 
-    Skips are only parked where the host's memory has room for those of all ranks; if it has not, `notify` hears it.
+    Skips are only offloaded where the host's memory has room for those of all ranks; if it has not, `notify` gets a sentence.
     """
     tuning, free = job.tuning, free_bytes(group.device)
     budget = fitting(free)
-    shape, scale = model.folder.unet_shape, model.folder.scale
 
-    def too_big(*, apart: bool, park: bool) -> bool:
+    def too_big(*, apart: bool, offload: bool) -> bool:
         if free is None:
             return False
-        return estimate_denoise(shape, scale, job, frames, apart=apart, park=park) + budget > HEADROOM * free
+        return model.folder.denoise_bytes(job, frames, apart=apart, offload_skips=offload) + budget > HEADROOM * free
 
-    apart = job.guidance_scale > 1 and tuning.branches != "together"
+    apart = len(branches(job.guidance_scale)) > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
-        (apart,) = agree(apart and too_big(apart=False, park=tuning.park_skips == "always"), group=group, at=AT)
-    park = tuning.park_skips == "always"
+        (apart,) = agree(apart and too_big(apart=False, offload=tuning.park_skips == "always"), group=group, at=AT)
+    offload = tuning.park_skips == "always"
     if tuning.park_skips == "auto":
-        (park,) = agree(too_big(apart=apart, park=False), group=group, at=AT)
-    if park:
-        parked = group.size * estimate_parked(shape, scale, job, frames, apart=apart)
+        (offload,) = agree(too_big(apart=apart, offload=False), group=group, at=AT)
+    if offload:
+        wanted = group.size * model.folder.skip_bytes(job, frames, apart=apart)
         room = max(0, free_host_bytes() - image_bytes(job))  # its block is reserved, but not yet filled
-        (tight,) = agree(parked > HEADROOM * room, group=group, at=AT)
+        (tight,) = agree(wanted > HEADROOM * room, group=group, at=AT)
         if tight:
-            notify(_no_room(parked, room, parks=tuning.park_skips == "always"))
-        park = not tight or tuning.park_skips == "always"
-    return Fit(Slices(budget, tuning.frames_at_once, tuning.pixels_at_once), apart, park)
+            notify(_no_room(wanted, room, offloads=tuning.park_skips == "always"))
+        offload = not tight or tuning.park_skips == "always"
+    return Fit(Slices(budget, tuning.frames_at_once, tuning.pixels_at_once), apart, offload)
 
 
-def _no_room(parked: int, room: int, *, parks: bool) -> str:
-    sizes = f"{parked / 2**30:.1f} GiB of host memory for skip tensors that wait there, {room / 2**30:.1f} GiB are free"
-    outcome = "they are parked all the same" if parks else "they stay on the devices, whose memory may not do"
+def _no_room(wanted: int, room: int, *, offloads: bool) -> str:
+    sizes = f"{wanted / 2**30:.1f} GiB of host memory for skip tensors that wait there, {room / 2**30:.1f} GiB are free"
+    outcome = "they are parked all the same" if offloads else "they stay on the devices, whose memory may not do"
     return f"park_skips: wanted {sizes}, so that {outcome}: free host memory, or ask for fewer or smaller frames"
 
 

@@ -1,4 +1,4 @@
-"""One job on one rank, in four calls: encode, draw noise, denoise, decode, with a loaded model. Read this first.
+"""One job on one rank, in four calls: encode, start, denoise, decode, with a loaded model. Read this first.
 
 Every rank runs the same lines on its own clip; only the patched layers know that there are others.
 """
@@ -16,17 +16,17 @@ from ..comm.agree import agree
 from ..comm.group import Group
 from ..job.errors import Stopped
 from ..job.job import Job, NoiseKind
-from ..layers.heard import Heard
+from ..layers.conditioning import Conditioning
 from ..layers.view import View
 from ..maths import noise
-from ..plan import span_of
+from ..plan import frames_of, latent_span
 from ..wire.messages import Phase
 from ..wire.snapshot import Snapshot
+from . import snapshots
+from .between_steps import BetweenSteps
 from .decode import decode
-from .denoise import as_batch
 from .encode import encode_frames, encode_prompts
 from .finite import is_finite, overflowed
-from .history import replay, tensors
 from .interrupt import interruptible
 from .load import Model, resident, settle
 from .sample import sample
@@ -34,7 +34,7 @@ from .schedule import build, timesteps
 
 logger = logging.getLogger(__name__)
 Report = Callable[[Phase, int, int], None]  # phase, step, steps
-AtWork = Callable[[torch.nn.Module], AbstractContextManager[None]]  # has a part of the model on the device
+OnDevice = Callable[[torch.nn.Module], AbstractContextManager[None]]  # has a part of the model on the device
 Notify = Callable[[str], None]  # what the user should know, in a sentence; ranks may all say it
 
 
@@ -60,49 +60,42 @@ def generate(
     stopping: Callable[[], bool],
     notify: Notify = logger.warning,
 ) -> None:
-    """Make this rank's clip and leave it in the blocks; `notify` hears what the user should know.
+    """Make this rank's clip and leave it in the blocks; `notify` gets what the user should know.
 
     Raises Stopped within a step after `stopping` says so, on all ranks until they decode; Overflowed if numbers are not finite,
     which are not kept; PeerLost if another rank is gone, and OutOfStep, on all ranks, if they exchanged unequally often.
     """
-    view = View(group, span_of(job))
-    clip = slice(view.clip.start, view.clip.stop)
-
+    geometry = model.folder.geometry
+    view = View(group, latent_span(job, geometry), frames_of=lambda latents: frames_of(latents, job, geometry))
     report("encode", 0, 1)
     settle(model, group.device, job.offload)
-    at_work = partial(resident, device=group.device, offload=job.offload)
+    on_device = partial(resident, device=group.device, offload=job.offload)
+    conditioning, init = encode(model, job, blocks, view, on_device=on_device, report=report, stopping=stopping, notify=notify)
+
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
-    heard, init = encode(model, job, blocks, view, at_work=at_work, report=report, stopping=stopping, notify=notify)
     if blocks.resume:
-        start = take_up(blocks, scheduler, schedule, view)
+        assert blocks.snapshot is not None
+        start = snapshots.resume(blocks.snapshot, blocks.resume, view.clip, scheduler, schedule, group.device)
     else:
         start = draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
 
     report("denoise", blocks.resume, len(schedule))
-    latents = start
+    between = BetweenSteps(
+        view, scheduler, len(schedule), model.dtype, blocks.latents_CTHW, blocks.snapshot,
+        report=lambda step: report("denoise", step, len(schedule)), stopping=stopping,
+    )  # fmt: skip
     run = sample(
-        model, job, start, heard, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume, notify=notify
+        model, job, start, conditioning, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume, notify=notify
     )
-    with at_work(model.unet), closing(run):
+    latents = start
+    with on_device(model.unet), closing(run):
         for step, latents in enumerate(run, start=blocks.resume + 1):
-            shown_CFHW = latents[0].cpu()  # after each step, so that the host can show the video grow
-            finite = is_finite(shown_CFHW)
-            if finite:
-                blocks.latents_CTHW[:, clip] = shown_CFHW
-            if finite and step <= len(schedule):
-                keep(blocks, step, view.clip, latents, scheduler)
-                report("denoise", step, len(schedule))
-            at = f"at step {step} of {len(schedule)}"
-            # All ranks alike, and so no rank is a step ahead of what another has kept.
-            stopped, overflow = agree(stopping(), not finite, group=group, at=at)
-            if overflow or stopped:
-                view.call.drain()  # as all ranks do now; after a fault nobody may wait for anybody
-                raise overflowed(model.dtype, at) if overflow else Stopped("stopped between two steps")
+            between.after(step, latents)
 
     if blocks.frames_THWC is not None:
-        with at_work(model.vae), interruptible(model.vae, stopping):
-            decode_clip(model, latents, blocks, view.clip, report=report, stopping=stopping)
+        with on_device(model.vae), interruptible(model.vae, stopping):
+            decode_clip(model, latents, blocks, view.frames, report=report, stopping=stopping)
 
 
 def encode(
@@ -111,12 +104,12 @@ def encode(
     blocks: Blocks,
     view: View,
     *,
-    at_work: AtWork,
+    on_device: OnDevice,
     report: Report,
     stopping: Callable[[], bool],
     notify: Notify,
-) -> tuple[Heard, torch.Tensor | None]:
-    """Return what the clip's frames hear, and the clip's latents of the init, (1, C, F, H, W), when all ranks have encoded.
+) -> tuple[Conditioning, torch.Tensor | None]:
+    """Return the conditioning of the clip and its latents of the init, (1, C, F, H, W), when all ranks have encoded.
 
     Raises, on all ranks, Stopped if one is to stop, and Overflowed if numbers of one are not finite.
     """
@@ -124,18 +117,18 @@ def encode(
     def report_prompts(done: int, of: int) -> None:
         report("encode", done, of + 1)  # the last one comes when there is nothing left to encode
 
-    heard, init, stopped = None, None, False
+    conditioning, init, stopped = None, None, False
     try:
-        with at_work(model.text_encoder):
-            heard = encode_prompts(model, job, view.clip, notify=notify, report=report_prompts, stopping=stopping)
+        with on_device(model.text_encoder):
+            conditioning = encode_prompts(model, job, view.clip, notify=notify, report=report_prompts, stopping=stopping)
         if blocks.init is None or blocks.resume:
             report("encode", 1, 1)
         else:
-            with at_work(model.vae):
-                init = encode_init(model, blocks, view.clip, report=report, stopping=stopping)
-    except Stopped:  # this rank alone: others may be yet to hear of it
+            with on_device(model.vae):
+                init = encode_init(model, blocks, view, report=report, stopping=stopping)
+    except Stopped:  # this rank alone: others may not know yet
         stopped = True
-    prompts_overflow = heard is not None and not is_finite(heard.prompts_SLD)
+    prompts_overflow = conditioning is not None and not is_finite(conditioning.prompts_SLD)
     init_overflow = init is not None and not is_finite(init)
     flags = agree(stopped or stopping(), prompts_overflow, init_overflow, group=view.group, at="after encoding")
     stopped, prompts_overflow, init_overflow = flags
@@ -145,63 +138,56 @@ def encode(
         raise overflowed(model.dtype, "while the text encoder read the prompts")
     if init_overflow:
         raise overflowed(model.dtype, "while the VAE encoded the init")
-    assert heard is not None, "only who is to stop leaves without"
-    return heard, init
-
-
-def keep(blocks: Blocks, step: int, clip: range, latents: torch.Tensor, scheduler: SchedulerMixin) -> None:
-    """Leave the clip, as it is after a step, in the snapshot."""
-    if blocks.snapshot is not None:
-        history = [None if part is None else part.movedim(0, 1)[None] for part in tensors(scheduler)]
-        blocks.snapshot.write(step, clip, [latents, *history])
-
-
-def take_up(blocks: Blocks, scheduler: SchedulerMixin, schedule: torch.Tensor, view: View) -> torch.Tensor:
-    """Return the clip's latents, (1, C, F, H, W), as the snapshot has them, with the scheduler as it was then."""
-    assert blocks.snapshot is not None
-    latents, *history = (part.to(view.group.device) for part in blocks.snapshot.read(blocks.resume, view.clip))
-    replay(scheduler, schedule, blocks.resume, [as_batch(part) for part in history])
-    return latents
+    assert conditioning is not None, "only who is to stop leaves without"
+    return conditioning, init
 
 
 def decode_clip(
-    model: Model, latents: torch.Tensor, blocks: Blocks, clip: range, *, report: Report, stopping: Callable[[], bool]
+    model: Model, latents: torch.Tensor, blocks: Blocks, frames: range, *, report: Report, stopping: Callable[[], bool]
 ) -> None:
-    """Decode the clip's frames that no rank has decoded before."""
+    """Decode the frames of the clip that no rank has decoded before."""
     assert blocks.frames_THWC is not None
-    missing = list(clip) if blocks.snapshot is None else blocks.snapshot.missing(clip)
-    done = len(clip) - len(missing)
-    report("decode", done, len(clip))
-    out_FHWC = blocks.frames_THWC[clip.start : clip.stop]
-    for places in decode(model, latents, out_FHWC, [frame - clip.start for frame in missing]):
+    missing = list(frames) if blocks.snapshot is None else blocks.snapshot.missing(frames)
+    done = len(frames) - len(missing)
+    report("decode", done, len(frames))
+    out_FHWC = blocks.frames_THWC[frames.start : frames.stop]
+    for places in decode(model, latents, out_FHWC, [frame - frames.start for frame in missing]):
         if blocks.snapshot is not None:
-            blocks.snapshot.mark_decoded([clip.start + place for place in places])
+            blocks.snapshot.mark_decoded([frames.start + place for place in places])
         done += len(places)
-        report("decode", done, len(clip))
+        report("decode", done, len(frames))
         if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
             raise Stopped("stopped while decoding")
 
 
-def encode_init(model: Model, blocks: Blocks, clip: range, *, report: Report, stopping: Callable[[], bool]) -> torch.Tensor:
+def encode_init(model: Model, blocks: Blocks, view: View, *, report: Report, stopping: Callable[[], bool]) -> torch.Tensor:
     """Return the clip's latents of the init, (1, C, F, H, W); raise Stopped, on this rank alone, if it was asked to stop.
 
-    Latents are taken as they are, frames encoded; one frame serves for all.
+    Latents are taken as they are, frames encoded; one serves for all.
     """
     assert blocks.init is not None
     if blocks.init_is_latents:
         report("encode", 1, 1)
-        latents = blocks.init if blocks.init.shape[1] == 1 else blocks.init[:, clip.start : clip.stop]
-        return latents[None].expand(-1, -1, len(clip), -1, -1)
-    frames = blocks.init if len(blocks.init) == 1 else blocks.init[clip.start : clip.stop]
+        latents = _own(blocks.init, 1, view.clip)[None]
+    else:
+        latents = _encode_frames(model, _own(blocks.init, 0, view.frames), report=report, stopping=stopping)
+    return latents.expand(-1, -1, len(view.clip), -1, -1)
+
+
+def _own(init: torch.Tensor, dim: int, part: range) -> torch.Tensor:
+    """Return the part of an init along a dimension, or all of it if it is one picture for all."""
+    return init if init.shape[dim] == 1 else init.narrow(dim, part.start, len(part))
+
+
+def _encode_frames(model: Model, frames_FHWC: torch.Tensor, *, report: Report, stopping: Callable[[], bool]) -> torch.Tensor:
     encoded = []
     with interruptible(model.vae, stopping):
-        for latent in encode_frames(model, frames):
+        for latent in encode_frames(model, frames_FHWC):
             encoded.append(latent)
-            report("encode", len(encoded), len(frames))
+            report("encode", len(encoded), len(frames_FHWC))
             if stopping():
                 raise Stopped("stopped while encoding")
-    latents = torch.cat(encoded, dim=2)
-    return latents.expand(-1, -1, len(clip), -1, -1)
+    return torch.cat(encoded, dim=2)
 
 
 def draw_start(

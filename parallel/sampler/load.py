@@ -12,9 +12,9 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizerFast, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ..families.folder import ModelFolder
+from ..families.table import ModelFolder
 from ..job.job import Offload
-from ..models import unet3d, weights
+from ..models import trial, unet3d, weights
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,10 @@ class Model:
 def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
     """Load all parts into host memory from safetensors; each rank has a copy of its own.
 
-    Raises JobRefused if weights are missing or of another shape, OSError or SafetensorError if a file is cut short.
+    Raises JobRefused if weights are missing or of another shape, or if the layers do not fit the installed diffusers; OSError
+    or SafetensorError if a file is cut short.
     """
+    trial.check_diffusers()
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()

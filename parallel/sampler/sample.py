@@ -11,9 +11,9 @@ from ..comm.group import Group
 from ..job.job import Job, Tuning
 from ..layers.attention import Biases
 from ..layers.compiled import Compiler
-from ..layers.heard import Heard
+from ..layers.conditioning import Conditioning
+from ..layers.guidance import Guidance
 from ..layers.patch import patched
-from ..layers.turns import Turns
 from ..layers.view import View
 from ..models import unet3d
 from .denoise import denoise
@@ -27,7 +27,7 @@ def sample(
     model: Model,
     job: Job,
     latents: torch.Tensor,
-    heard: Heard,
+    conditioning: Conditioning,
     *,
     view: View,
     scheduler: SchedulerMixin,
@@ -37,7 +37,7 @@ def sample(
 ) -> Generator[torch.Tensor, None, None]:
     """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are.
 
-    Who ends it early, on all ranks after the same step, drains `view.call` of the messages that are under way.
+    Who ends it early, on all ranks after the same step, drains `view.call.kept` of the messages that are under way.
     """
     if len(schedule) == begin:
         yield latents
@@ -46,22 +46,21 @@ def sample(
     view = replace(view, slices=fitted.slices)
     biases = Biases(view, job.scope.trained_frames)
     compiler = Compiler() if compiles(job.tuning, view.group, notify) else None
-    changes = unet3d.frame_changes(model.unet, view, biases, park=fitted.park, compiler=compiler)
+    changes = unet3d.frame_changes(model.unet, view, biases, offload_skips=fitted.offload_skips, compiler=compiler)
     changes += unet3d.fps_changes(model.unet, job.fps)
     if job.tuning.reuse_every > 1:
         changes += unet3d.reuse_changes(model.unet, view.call)
-    calls = [heard]
-    if fitted.apart or view.group.size > 1:
-        calls = [replace(heard, branches=range(branch, branch + 1)) for branch in heard.branches]
-    if len(calls) > 1 and not fitted.apart:
-        view.call.turns = Turns(view.group.device)
+    guidance = Guidance(job.guidance_scale, view.group, apart=fitted.apart)
+    view.call.turns = guidance.turns
     with patched(changes):
-        steps = denoise(model.unet, scheduler, latents, calls, job=job, timesteps=schedule, biases=biases, begin=begin)
+        steps = denoise(
+            model.unet, scheduler, latents, conditioning, guidance, job=job, timesteps=schedule, biases=biases, begin=begin
+        )
         yield next(steps)
         if compiler is not None:  # the first step runs all layers
             notify(compiler.account())
         yield from steps
-    view.call.drain()
+    view.call.kept.drain()
 
 
 def compiles(tuning: Tuning, group: Group, notify: Callable[[str], None]) -> bool:

@@ -6,15 +6,15 @@ import diffusers
 import torch
 from diffusers import SchedulerMixin
 
-from ..families.folder import SCHEDULERS, ModelFolder
+from ..families.table import ModelFolder
 from ..job.job import Job
 
 
 def build(folder: ModelFolder, name: str) -> SchedulerMixin:
     """Return a scheduler from the model's configuration; `model` keeps the class that it names."""
     config = json.loads((folder.scheduler / "scheduler_config.json").read_text())
-    kind = folder.scheduler_class if name == "model" else SCHEDULERS[name]
-    assert kind in SCHEDULERS.values(), "refused at the door"
+    kind = folder.scheduler_class if name == "model" else folder.schedulers[name]
+    assert kind in folder.schedulers.values(), "refused at the door"
     return getattr(diffusers, kind).from_config(config)
 
 

@@ -16,21 +16,21 @@ def connect(port: int, key: bytes) -> Connection:
     return Client((HOST, port), authkey=key)
 
 
-def greet(caller: socket.socket, key: bytes) -> Connection:
+def authenticate(caller: socket.socket, key: bytes) -> Connection:
     """Return a channel to a caller who knows the key, and to whom it is proven that we do.
 
     Raises AuthenticationError, EOFError or OSError if not. The socket stays the caller's to close.
     """
-    with ExitStack() as unless_greeted:
-        channel = unless_greeted.enter_context(Connection(caller.dup().detach()))
+    with ExitStack() as on_failure:
+        channel = on_failure.enter_context(Connection(caller.dup().detach()))
         deliver_challenge(channel, key)
         answer_challenge(channel, key)
-        unless_greeted.pop_all()
+        on_failure.pop_all()
     return channel
 
 
-def knock(port: int) -> None:
-    """Wake whoever waits for callers, as a stranger who says nothing."""
+def wake_listener(port: int) -> None:
+    """Wake whoever waits for callers, as one who says nothing."""
     with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         pass
 

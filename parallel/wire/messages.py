@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from ..families.table import ModelFolder
 from ..job.job import Frozen, Job
 
 Phase = Literal["load", "encode", "denoise", "decode"]
@@ -35,11 +36,15 @@ class Start(Frozen):
 
 
 class Work(Frozen):
-    """Host to rank: make your clip of this video and leave it in the blocks."""
+    """Host to rank: make your clip of this video and leave it in the blocks.
+
+    The model comes as the host inspected it, once, at the door: what it refused there no rank has to refuse again.
+    """
 
     kind: Literal["work"] = "work"
     number: int
     job: Job
+    model: ModelFolder
     latents: BlockHandle
     frames: BlockHandle | None = None
     init: BlockHandle | None = None

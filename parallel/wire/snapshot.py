@@ -1,6 +1,6 @@
 """The video between two steps, in shared memory: what a restart goes on from.
 
-Two slots take turns, so that one is whole while ranks write the other. It is written by frame number and names no rank:
+Two slots take turns, so that one is whole while ranks write the other. It is written by number in the video and names no rank:
 any number of ranks can go on from it (law 1).
 """
 
@@ -15,39 +15,44 @@ DECODED = SLOTS  # the row of marks that says which frames are decoded
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Tensors of both slots, and marks that say of each frame which step it is from.
+    """Tensors of both slots, and marks that say of each latent which step it is from, and of each frame whether it is decoded.
 
     Planes are (SLOTS, S, C, T, h, w) float32: the latents, then what a multistep scheduler remembers. Marks are
-    (MARK_ROWS, T) int64: the step of each slot's frames (0: none), and whether a frame is decoded.
+    (MARK_ROWS, T or more) int64: the step of each slot's latents (0: none), then a row for the frames.
     """
 
     planes: torch.Tensor
     marks: torch.Tensor
 
-    def write(self, step: int, clip: range, parts_BCFHW: list[torch.Tensor | None]) -> None:
-        """Keep a clip as it is after `step` (from 1 on): its latents, then the scheduler's history.
+    @property
+    def _steps(self) -> torch.Tensor:
+        """The step that each slot's latents are from, (SLOTS, T)."""
+        return self.marks[:SLOTS, : self.planes.shape[3]]
 
-        Every rank must have kept the step before: a slot is written over by the step after next.
+    def write_clip(self, step: int, clip: range, parts_BCFHW: list[torch.Tensor | None]) -> None:
+        """Write a clip as it is after `step` (from 1 on): its latents, then the scheduler's history.
+
+        Every rank must have written the step before: a slot is written over by the step after next.
         """
         slot, own = step % SLOTS, slice(clip.start, clip.stop)
-        self.marks[slot, own] = 0
+        self._steps[slot, own] = 0
         for plane, part in zip(self.planes[slot], parts_BCFHW, strict=True):
             if part is not None:
                 plane[:, own] = part[0].cpu()
-        self.marks[slot, own] = step
+        self._steps[slot, own] = step
 
-    def read(self, step: int, clip: range) -> list[torch.Tensor]:
-        """Return what `write` kept of a clip, (1, C, F, h, w) each, of a step that is whole."""
+    def read_clip(self, step: int, clip: range) -> list[torch.Tensor]:
+        """Return what `write_clip` wrote of a clip, (1, C, F, h, w) each, of a step that is whole."""
         return [plane[:, clip.start : clip.stop][None].clone() for plane in self.planes[step % SLOTS]]
 
-    def put(self, step: int, planes: torch.Tensor) -> None:
-        """Take in a whole step, (S, C, T, h, w), before any rank works."""
+    def write_video(self, step: int, planes: torch.Tensor) -> None:
+        """Write a step of the whole video, (S, C, T, h, w), before any rank works."""
         self.planes[step % SLOTS] = planes
-        self.marks[step % SLOTS] = step
+        self._steps[step % SLOTS] = step
 
     def whole(self) -> int:
-        """Return the last step of which every frame is kept, 0 if there is none."""
-        slots = self.marks[:SLOTS].clone()  # read once: ranks write on meanwhile
+        """Return the last step of which every latent is there, 0 if there is none."""
+        slots = self._steps.clone()  # read once: ranks write on meanwhile
         same = (slots == slots[:, :1]).all(dim=1)
         return int((slots[:, 0] * same).max())
 
@@ -55,7 +60,7 @@ class Snapshot:
         """Return the last whole step and a copy of its planes, taken while ranks may work on; (0, empty) if there is none."""
         while step := self.whole():
             planes = self.planes[step % SLOTS].clone()
-            if bool((self.marks[step % SLOTS] == step).all()):
+            if bool((self._steps[step % SLOTS] == step).all()):
                 return step, planes
         return 0, self.planes[0, :0]
 
@@ -63,11 +68,15 @@ class Snapshot:
         """Say that some frames of the video are decoded, and in their block."""
         self.marks[DECODED, frames] = 1
 
-    def missing(self, clip: range) -> list[int]:
-        """Return the frames of a clip that are not decoded yet."""
-        return [frame for frame in clip if not self.marks[DECODED, frame]]
+    def missing(self, frames: range) -> list[int]:
+        """Return those of a clip's frames that are not decoded yet."""
+        return [frame for frame in frames if not self.marks[DECODED, frame]]
 
 
-def shapes(latents_CTHW: tuple[int, ...], history: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of the planes and of the marks, for a scheduler that remembers `history` tensors."""
-    return (SLOTS, 1 + history, *latents_CTHW), (MARK_ROWS, latents_CTHW[1])
+def shapes(latents_CTHW: tuple[int, ...], history: int, frames: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of the planes and of the marks, for a scheduler that remembers `history` tensors.
+
+    `frames` are those of the video; None: as many as latents.
+    """
+    latents = latents_CTHW[1]
+    return (SLOTS, 1 + history, *latents_CTHW), (MARK_ROWS, max(latents, frames or latents))

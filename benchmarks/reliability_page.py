@@ -1,9 +1,9 @@
-"""Write docs/reliability.md from what `make faults` left: `python -m scripts.reliability_page`. Its figures are never typed."""
+"""Write docs/reliability.md from what `make faults` left: `python -m benchmarks.reliability_page`. Its figures are never typed."""
 
 import json
 from pathlib import Path
 
-from scripts.performance_page import show, table
+from benchmarks.performance_page import show, table
 
 BENCH, DOCS = Path("bench"), Path("docs")
 

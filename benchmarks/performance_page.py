@@ -1,4 +1,4 @@
-"""Write docs/performance.md from what `make bench` left: `python -m scripts.performance_page`. Its tables are never typed."""
+"""Write docs/performance.md from what `make bench` left: `python -m benchmarks.performance_page`. Its tables are never typed."""
 
 import json
 import shutil

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from tests.comfyui import Server
-from tests.conftest import ROOT
+from harness.comfyui import Server
+from harness.places import ROOT
 
 LONGEST_WAIT = 3.0  # seconds after which a cancel comes: in any phase of a run, or after its end
 SETTLED = 10  # runs after which a server has loaded all that it keeps

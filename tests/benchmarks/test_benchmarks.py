@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import claims, compare, cost_model, exchanges, standard
 from benchmarks.scaling import span_of
-from parallel.families.folder import UNetShape
+from parallel.families.unet_shape import UNetShape
 from parallel.maths.scope import Span
 
 

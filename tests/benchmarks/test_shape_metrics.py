@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import any_video, coherence, shape_metrics, study
+from benchmarks import any_video, coherence, quality_page, shape_metrics, study
 from parallel.cli import movies
-from scripts import quality_page
 from scripts.shapes import PERIOD, Scene, render
 
 ORBIT = Scene("circle", "red", "gray", "orbiting clockwise")

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.conftest import ends, rank_processes
+from harness.places import ROOT
+from harness.processes import ends, rank_processes
 
-ROOT = Path(__file__).resolve().parents[1]
 PACK = "ComfyUI-VideoInfinity"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "video-infinity-tests"
 # The sdist of this package carries a whole ComfyUI 0.30.0 (GPL-3: it stays in the cache, outside the repository).
@@ -99,7 +99,7 @@ class Server:
             "sqlite:///:memory:",
         ]
         flags += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK]
-        main = [python, ROOT / "tests" / "comfyui_launch.py", find_comfyui() / "main.py", *flags]
+        main = [python, ROOT / "harness" / "comfyui_launch.py", find_comfyui() / "main.py", *flags]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([str(word) for word in main], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 

@@ -1,5 +1,6 @@
-"""Warm gloo ranks for tests: four processes, started once, that run functions of tests/on_ranks.py on 1 to 4 of them."""
+"""Warm gloo ranks for tests: four processes, started once, that run the functions of one module on 1 to 4 of them."""
 
+import importlib
 import io
 import multiprocessing
 import traceback
@@ -22,12 +23,11 @@ def _unpack(data: bytes):
     return torch.load(io.BytesIO(data), weights_only=False)
 
 
-def _serve(rank: int, port: int, channel) -> None:
+def _serve(rank: int, port: int, module: str, channel) -> None:
     torch.set_num_threads(1)
     world = open_group(rank, SIZE, torch.device("cpu"), host="127.0.0.1", port=port, name="tests")
     handles = {size: dist.new_group(list(range(size))) for size in range(2, SIZE + 1)}
-    from tests import on_ranks
-
+    functions = importlib.import_module(module)
     while True:
         try:
             name, size, arguments = _unpack(channel.recv_bytes())
@@ -35,7 +35,7 @@ def _serve(rank: int, port: int, channel) -> None:
             return
         group = Group(rank, size, world.device, handles.get(size))
         try:
-            answer = ("value", getattr(on_ranks, name)(group, **arguments))
+            answer = ("value", getattr(functions, name)(group, **arguments))
         except BaseException:
             answer = ("error", traceback.format_exc())
         channel.send_bytes(_pack(answer))
@@ -44,13 +44,13 @@ def _serve(rank: int, port: int, channel) -> None:
 class Ranks:
     """Run a function on the first `size` ranks and return what each returned, in order of rank."""
 
-    def __init__(self):
+    def __init__(self, module: str):
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         context = multiprocessing.get_context("spawn")
         self.processes, self.channels = [], []
         for rank in range(SIZE):
             ours, theirs = context.Pipe()
-            self.processes.append(context.Process(target=_serve, args=(rank, self.store.port, theirs), daemon=True))
+            self.processes.append(context.Process(target=_serve, args=(rank, self.store.port, module, theirs), daemon=True))
             self.processes[-1].start()
             theirs.close()
             self.channels.append(ours)

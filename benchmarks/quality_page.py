@@ -1,4 +1,4 @@
-"""Write docs/quality.md from what `make quality` left: `python -m scripts.quality_page`. Its tables are never typed."""
+"""Write docs/quality.md from what `make quality` left: `python -m benchmarks.quality_page`. Its tables are never typed."""
 
 import json
 import shutil
@@ -8,10 +8,10 @@ from typing import Any
 from benchmarks import study
 from benchmarks.ablations import DEFAULT, SCOPES, WAYS, settings
 from benchmarks.coherence import GENERAL, MOTION, SWITCHED
+from benchmarks.performance_page import show, table
 from benchmarks.shape_metrics import ROUND
 from benchmarks.study import SEAMS
 from parallel.plan import keys_of
-from scripts.performance_page import show, table
 
 BENCH, DOCS = Path("bench"), Path("docs")
 PICTURES = (

@@ -1,0 +1,74 @@
+"""The parts of a model folder: where each one is, and the sizes in its configuration. Nothing is imported, unpickled or loaded."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator
+
+from ..job.errors import JobRefused
+from ..job.job import Frozen, checked
+from .safety import check_pulled, read_config
+
+Sizes = TypeVar("Sizes", bound=Frozen)
+# A part's folder, absolute: it means the same to a rank, and after the host went to work in another folder.
+Place = Annotated[Path, AfterValidator(lambda place: Path(os.path.abspath(place)))]
+
+
+def find(names: Iterable[str], root: Path, parts: str | None) -> dict[str, Path]:
+    """Return the folders of some parts, in a model's folder or else in a second one; raise JobRefused if one is in neither."""
+    return {name: _find(name, root, parts) for name in names}
+
+
+def _find(name: str, root: Path, parts: str | None) -> Path:
+    places = [root / name] + ([Path(parts) / name] if parts else [])
+    for place in places:
+        if place.is_dir():
+            return place
+    raise JobRefused(f"model folder {root} has no {name}: give a second folder that has one as `parts`")
+
+
+def read_sizes(form: type[Sizes], part: Path) -> Sizes:
+    """Return the sizes that a part's configuration gives; those that it leaves out or null have diffusers' defaults."""
+    config = read_config(part / "config.json")
+    if isinstance(config.get("text_config"), dict):  # a whole CLIP's, of which the text encoder is loaded
+        config = config["text_config"]
+    try:
+        return checked(form, **{name: config[name] for name in form.model_fields if config.get(name) is not None})
+    except JobRefused as error:
+        raise JobRefused(f"{part / 'config.json'}: {error}: get the folder again") from None
+
+
+def class_of(part: Path, config: dict[str, Any]) -> str:
+    """Return the class that a part's configuration names or, if it names none, the index of the whole model."""
+    named = config.get("_class_name") or config.get("architectures")
+    index = part.parent / "model_index.json"
+    if not named and index.is_file():
+        named = read_config(index).get(part.name)
+        named = named[-1:] if isinstance(named, list) else named
+    return str(named[0] if isinstance(named, list) and named else named)
+
+
+def check_class(part: Path, wanted: tuple[str, ...], model_types: tuple[str, ...] = ()) -> None:
+    """Raise JobRefused unless a part is of one of some classes, or names none and is of one of some `model_types`.
+
+    Nor may its weights be quantized.
+    """
+    config = read_config(part / "config.json")
+    kind = class_of(part, config)
+    if kind not in wanted and not (kind == "None" and config.get("model_type") in model_types):
+        raise JobRefused(f"{part} holds a {kind}: this version runs {wanted[0]}")
+    if config.get("quantization_config"):
+        raise JobRefused(f"{part} holds quantized weights, which are not supported: get the full ones")
+
+
+def check_tokenizer(part: Path) -> None:
+    """Raise JobRefused unless a tokenizer is there in one of its two forms."""
+    read_config(part / "tokenizer_config.json")
+    forms = [[part / name for name in names] for names in (("tokenizer.json",), ("vocab.json", "merges.txt"))]
+    whole = [form for form in forms if all(file.is_file() for file in form)]
+    if not whole:
+        raise JobRefused(f"{part} is not whole: wanted tokenizer.json, or vocab.json and merges.txt: get the folder again")
+    for file in (file for form in whole for file in form):
+        check_pulled(file)

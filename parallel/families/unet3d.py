@@ -1,0 +1,183 @@
+"""The host half of `UNet3DConditionModel`: ModelScope, ZeroScope, VideoCrafter2 conversions, and the bundled model.
+
+To add a family, copy this file: what its folder holds, how frames become latents, which schedulers suit it, and what a job
+takes. The formulas of its net are in unet_shape.py; its rank half is models/unet3d.py.
+"""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from ..job.errors import JobRefused
+from ..job.job import Frozen, Job, checked
+from . import parts
+from .geometry import Geometry
+from .parts import Place
+from .safety import read_config
+from .unet_shape import UNetShape, call_numbers, count_messages, skip_numbers
+
+VAES = ("AutoencoderKL",)
+# CLIPTextModel is also loaded out of the larger models that it is a part of.
+TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel")
+TEXT_MODEL_TYPES = ("clip_text_model", "clip")  # of a text encoder whose configuration names no class
+DECODER_TENSORS = 7  # of a frame's full size that are alive at once while the VAE decodes
+
+
+class UNetEnds(Frozen):
+    """The sizes of a UNet that its other parts must fit, and what it was trained on."""
+
+    in_channels: int = Field(4, ge=1)
+    cross_attention_dim: int = 1024
+    sample_size: int | tuple[int, int] | None = None
+    fps_cond: bool = False
+
+
+class VAESizes(Frozen):
+    """The sizes of a VAE, under diffusers' names and with its defaults."""
+
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = Field((64,), min_length=1)
+    scaling_factor: float = Field(0.18215, gt=0, allow_inf_nan=False)
+
+
+class TextSizes(Frozen):
+    """The sizes of a text encoder."""
+
+    hidden_size: int = 512
+
+
+class UNet3D(Frozen):
+    """An inspected model: where its parts are, the numbers that a job is checked against, and what a job takes.
+
+    It travels with the job to the ranks as JSON: nobody reads the folder's configuration again.
+    """
+
+    net: ClassVar[str] = "unet"
+    other_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer", "scheduler")
+    parts_with_weights: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
+    # The job's names, which are ComfyUI's, for diffusers' classes. They act on each element alone, so that a slice of the video
+    # is stepped as the whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
+    schedulers: ClassVar[dict[str, str]] = {
+        "ddim": "DDIMScheduler",
+        "dpmpp_2m": "DPMSolverMultistepScheduler",
+        "uni_pc": "UniPCMultistepScheduler",
+        "euler": "EulerDiscreteScheduler",
+        "euler_ancestral": "EulerAncestralDiscreteScheduler",
+    }
+    decoded_at_once: ClassVar[int] = 8  # frames: what the decoder does, and what a plan reckons with
+
+    family: Literal["UNet3DConditionModel"] = "UNet3DConditionModel"
+    unet: Place
+    vae: Place
+    text_encoder: Place
+    tokenizer: Place
+    scheduler: Place
+    scheduler_class: str
+    solver_order: int = Field(ge=1, le=3)
+    unet_shape: UNetShape
+    vae_channels: int  # of its layers at full size
+    latent_channels: int
+    geometry: Geometry
+    scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
+    own_size: tuple[int, int] | None  # height and width in pixels that its configuration names
+    fps_cond: bool
+
+    @classmethod
+    def read(cls, places: dict[str, Path]) -> "UNet3D":
+        """Return the model whose parts lie in some folders; raise JobRefused unless they are whole and work together."""
+        parts.check_tokenizer(places["tokenizer"])
+        ends, vae = parts.read_sizes(UNetEnds, places["unet"]), parts.read_sizes(VAESizes, places["vae"])
+        _check_fit(ends, vae, places)
+        scheduler = read_config(places["scheduler"] / "scheduler_config.json")
+        scale = 2 ** (len(vae.block_out_channels) - 1)
+        return checked(
+            cls,
+            **places,
+            scheduler_class=parts.class_of(places["scheduler"], scheduler),
+            solver_order=scheduler.get("solver_order", 2),
+            unet_shape=parts.read_sizes(UNetShape, places["unet"]),
+            vae_channels=vae.block_out_channels[0],
+            latent_channels=ends.in_channels,
+            geometry=Geometry(scale=scale),
+            scaling_factor=vae.scaling_factor,
+            own_size=_own_size(ends.sample_size, scale),
+            fps_cond=ends.fps_cond,
+        )
+
+    @property
+    def scale(self) -> int:
+        """Pixels of a frame for one latent pixel."""
+        return self.geometry.scale
+
+    @property
+    def weight_folders(self) -> tuple[Path, ...]:
+        """The parts that have weights."""
+        return self.unet, self.vae, self.text_encoder
+
+    def latents_shape(self, job: Job) -> tuple[int, int, int, int]:
+        """Return the shape (C, T, h, w) of a job's latents."""
+        return self.geometry.latents_shape(self.latent_channels, frames=job.frames, height=job.height, width=job.width)
+
+    def history(self, scheduler: str) -> int:
+        """Return how many tensors of the latents' size a scheduler, by the job's name for it, remembers between steps."""
+        kind = self.schedulers.get(scheduler, self.scheduler_class)
+        return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
+
+    def count_messages(self) -> int:
+        """Return the exchanges of one UNet call."""
+        return count_messages(self.unet_shape)
+
+    def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
+        """Return the bytes of activations that a UNet call on a clip keeps at once, besides those of a slice at work.
+
+        With `apart` guidance's branches take turns; with `offload_skips` skip tensors wait in host memory.
+        """
+        pixels = self._latent_pixels(job)
+        numbers = call_numbers(self.unet_shape, pixels, offload_skips=offload_skips)
+        if job.tuning.reuse_every > 1:  # what the deep layers made is kept, for both branches
+            numbers += self.unet_shape.block_out_channels[:2][-1] * pixels * (2 if apart else 1)
+        return latents * _branches(job, apart=apart) * job.item_bytes * numbers
+
+    def skip_bytes(self, job: Job, latents: int, *, apart: bool) -> int:
+        """Return the bytes of host memory that the skip tensors of a clip take on a rank while they are offloaded.
+
+        They wait in pinned blocks, so that a GPU copies without the CPU, and torch rounds each up to a power of two.
+        """
+        sizes = [latents * job.item_bytes * numbers for numbers in skip_numbers(self.unet_shape, self._latent_pixels(job))]
+        return _branches(job, apart=apart) * sum(1 << (size - 1).bit_length() for size in sizes)
+
+    def decode_bytes(self, job: Job, frames: int) -> int:
+        """Return the bytes that the VAE keeps at once while it decodes a clip: a few frames at full size are alive."""
+        tensors = min(frames, self.decoded_at_once) * DECODER_TENSORS * self.vae_channels
+        return tensors * job.height * job.width * job.item_bytes
+
+    def _latent_pixels(self, job: Job) -> int:
+        return (job.height // self.scale) * (job.width // self.scale)
+
+
+def _check_fit(unet: UNetEnds, vae: VAESizes, places: dict[str, Path]) -> None:
+    """Raise JobRefused unless the parts, which may come from two folders, work together."""
+    parts.check_class(places["vae"], VAES)
+    parts.check_class(places["text_encoder"], TEXT_ENCODERS, TEXT_MODEL_TYPES)
+    if unet.in_channels != vae.latent_channels:
+        raise JobRefused(
+            f"the UNet wants latents of {unet.in_channels} channels, {places['vae']} makes {vae.latent_channels}: use another VAE"
+        )
+    text = parts.read_sizes(TextSizes, places["text_encoder"])
+    if unet.cross_attention_dim != text.hidden_size:
+        raise JobRefused(
+            f"the UNet wants prompts of width {unet.cross_attention_dim}, {places['text_encoder']} makes {text.hidden_size}: use "
+            "the text encoder of its family"
+        )
+
+
+def _own_size(sample_size: int | tuple[int, int] | None, scale: int) -> tuple[int, int] | None:
+    """Return the height and width in pixels that a UNet's `sample_size` (one number for both, or two) stands for."""
+    height, width = sample_size if isinstance(sample_size, tuple) else (sample_size, sample_size)
+    return (height * scale, width * scale) if height and width else None
+
+
+def _branches(job: Job, *, apart: bool) -> int:
+    """Return how many branches are at work at once: in one call, or in two that take turns."""
+    return 2 if job.guidance_scale > 1 and not apart else 1

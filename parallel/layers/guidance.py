@@ -1,0 +1,47 @@
+"""Classifier-free guidance: which branches there are, which UNet calls they make, how those take turns, what comes of them.
+
+Two branches need nothing of each other. A rank by itself runs both in one call. Where frames travel between ranks they are two
+calls that take turns (turns.py): one computes while the other's frames are under way. Where memory is short they are two calls,
+one after the other. The layers know of it the number of the call that is at work (call.py).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from ..comm.group import Group
+from .turns import InOrder, Turns
+
+NEGATIVE, POSITIVE = 0, 1  # in diffusers' order
+
+
+def branches(scale: float) -> range:
+    """Return the branches that a guidance scale asks for: without guidance the positive one alone."""
+    return range(NEGATIVE if scale > 1 else POSITIVE, POSITIVE + 1)
+
+
+def combine(guesses_BCFHW: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the guess (1, C, F, H, W) that the branches' guesses make."""
+    if len(guesses_BCFHW) == 1:
+        return guesses_BCFHW
+    negative, positive = guesses_BCFHW.chunk(2)
+    return negative + scale * (positive - negative)
+
+
+class Guidance:
+    """The branches of a job as the UNet calls of a step."""
+
+    def __init__(self, scale: float, group: Group, *, apart: bool = False):
+        """With `apart` one branch is at work at a time."""
+        self.scale = scale
+        every = branches(scale)
+        together = group.size == 1 and not apart
+        self.calls = [every] if together else [range(branch, branch + 1) for branch in every]
+        in_turns = len(self.calls) > 1 and not apart
+        self.turns = Turns(group.device) if in_turns else InOrder()
+
+    def guess(self, predict: Callable[[range], torch.Tensor]) -> torch.Tensor:
+        """Return the guided guess (1, C, F, H, W); `predict` returns those of some branches, (B, C, F, H, W)."""
+        guesses = self.turns.run([partial(predict, some) for some in self.calls])
+        return combine(torch.cat(guesses), self.scale)

@@ -1,0 +1,35 @@
+"""What a job starts from, checked before any rank works: an init is of the job's size, and its numbers are finite."""
+
+import torch
+
+from ..families.table import ModelFolder
+from ..job.errors import JobRefused
+from ..job.job import Job
+
+
+def check_init(job: Job, model: ModelFolder, init: torch.Tensor | None, *, is_latents: bool, resumes: bool) -> None:
+    """Raise JobRefused if an init does not suit the job, or if there is none and there must be."""
+    samples = job.num_inference_steps > 0
+    if init is None:
+        if job.denoise < 1 and samples and not resumes:
+            raise JobRefused(f"denoise: {job.denoise:g} needs a video or latents to start from: give an init, or use 1")
+        return
+    if job.denoise == 1 and samples:
+        raise JobRefused("denoise: 1 would leave nothing of the init: use less, such as 0.6")
+    if is_latents:
+        kind, whole = "latents", model.latents_shape(job)
+        one = (whole[0], 1, *whole[2:])
+    else:
+        kind, whole = "frames", (job.frames, job.height, job.width, 3)
+        one = (1, *whole[1:])
+    if tuple(init.shape) not in (whole, one):
+        raise JobRefused(f"init: wanted {kind} of shape {whole} or {one}, got {tuple(init.shape)}")
+    check_finite("init", init)
+
+
+def check_finite(name: str, values: torch.Tensor) -> None:
+    """Raise JobRefused, with the name of an input, if any of its numbers is not finite."""
+    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        raise JobRefused(
+            f"{name}: wanted finite numbers, got some that are not: make it again, in a wider type such as float32"
+        )

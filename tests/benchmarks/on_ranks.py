@@ -1,0 +1,11 @@
+"""What these tests run on their ranks, as tests/on_ranks.py does."""
+
+from benchmarks import ablations, study
+from parallel.comm.group import Group
+
+
+def make_way(group: Group, called, frames):
+    """Make a short video in one of the study's ways; return this rank's clip of its latents."""
+    way = next(way for way in ablations.WAYS if way.name == called)
+    job = study.job(study.Task(way, frames, 1)).model_copy(update={"num_inference_steps": 2})
+    return ablations.make(study.model(), job, way, group)
