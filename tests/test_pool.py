@@ -157,7 +157,7 @@ def test_a_rank_that_died_between_jobs_costs_nothing_but_a_start(tiny):
         pool.start()
         first = pool.process_ids
         os.kill(first[0], signal.SIGKILL)
-        os.waitid(os.P_PID, first[0], os.WEXITED | os.WNOWAIT)
+        assert ends(first[0])
         assert torch.isfinite(pool.run(job(tiny)).latents).all()
         assert not set(pool.process_ids) & set(first) and not any(alive(pid) for pid in first)
 
