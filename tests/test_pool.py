@@ -13,6 +13,7 @@ import torch
 from harness import builders
 from harness.jobs import job
 from harness.places import BUNDLED
+from harness.processes import ends
 from parallel.job.errors import JobRefused, RankFailed, Stopped
 from parallel.pool import Pool, door, ranks
 from parallel.pool.devices import resolve
