@@ -15,7 +15,7 @@ from harness.jobs import job
 from harness.places import BUNDLED, ROOT
 from parallel.comm.group import open_group
 from parallel.job.errors import PeerLost, RankFailed
-from parallel.pool import Pool, launch, ranks
+from parallel.pool import Pool, launch, launchers, local, ranks
 from parallel.pool.output import Output, last_words
 
 
@@ -89,8 +89,16 @@ def test_ranks_leave_out_comfyuis_allocator_and_keep_what_the_user_set(monkeypat
     assert os.environ[name] == setting
 
 
+@pytest.fixture(params=[launchers.Plain, launchers.Forking])
+def launcher(request, monkeypatch):
+    """Each way to make processes, one after another, for the pools of a test. (A template is soon there that imports nothing.)"""
+    monkeypatch.setattr(launchers, "PRELOADED", ())
+    monkeypatch.setattr(local, "fastest_launcher", request.param)
+    return request.param
+
+
 @pytest.fixture
-def worker(tmp_path, monkeypatch):
+def worker(tmp_path, monkeypatch, launcher):
     """A function that lets ranks be a few lines of Python instead; it returns the file that has a line for each that started."""
 
     def write(body: str):
@@ -135,7 +143,7 @@ def test_a_rank_that_is_killed_as_it_starts_is_started_again(worker):
     assert begun.read_text() == "here\nhere\n"
 
 
-def test_an_interpreter_that_is_not_there_is_one_clear_error(monkeypatch):
+def test_an_interpreter_that_is_not_there_is_one_clear_error(monkeypatch, launcher):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with (
         Pool(("cpu",), threads=1) as pool,
