@@ -115,13 +115,13 @@ def sample_from(group: Group, job, noise):
 
 
 def kept_messages(group: Group, stale):
-    """Return the bytes of messages that a UNet keeps after a call."""
+    """Return the bytes of messages that a UNet keeps after two calls, the second of which nobody has read."""
     net, view = builders.unet(), _view(group, 8, 2, 2)
-    view.call.mode = Mode.KEEP if stale else Mode.EXACT
     x, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, 16)
     with torch.inference_mode(), patched(unet3d.frame_changes(net, view, Biases(view))):
-        net(x[:, :, view.clip.start : view.clip.stop], 1, encoder_hidden_states=text)
-    held = sum(message.pending.inbox.nbytes for message in view.call.kept.messages.values())
+        for view.call.mode in (Mode.KEEP, Mode.RENEW) if stale else (Mode.EXACT, Mode.EXACT):
+            net(x[:, :, view.clip.start : view.clip.stop], 1, encoder_hidden_states=text)
+    kept = [message.pending for message in view.call.kept.messages.values()]
     view.call.kept.drain()
-    assert not view.call.kept.messages
-    return held
+    assert not view.call.kept.messages and all(pending.work is None for pending in kept), "a message is under way"
+    return sum(pending.inbox.nbytes for pending in kept)

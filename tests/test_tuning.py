@@ -86,6 +86,15 @@ def test_what_stale_steps_use_is_kept_when_all_layers_run(tuning, begin, kept):
         assert not (call.mode.keeps and call.outermost_only)
 
 
+@pytest.mark.parametrize("begin, outermost_only", [(0, [1, 3, 5]), (3, [5])])
+def test_the_first_step_of_a_run_has_nothing_to_reuse(begin, outermost_only):
+    call, steps = Call(), {}
+    for step in range(begin, 6):
+        set_call(call, Tuning(reuse_every=2), step, [], begin=begin)
+        steps[step] = call.outermost_only
+    assert [step for step, only in steps.items() if only] == outermost_only
+
+
 def test_stale_context_and_reuse_together_send_less_than_either(pools, exact):
     both = {"stale_after": 2, "stale_for": 4, "reuse_every": 2}
     apart = [
