@@ -34,9 +34,11 @@ def _fork(port: int, module: str, channels: list, host) -> None:
     torch.set_num_threads(1)
     functions = importlib.import_module(module)
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=_serve, args=(rank, port, functions, channels[rank])) for rank in range(SIZE)]
+    ranks = [context.Process(target=_serve, args=(rank, port, functions, channels)) for rank in range(SIZE)]
     for rank in ranks:
         rank.start()
+    for channel in channels:  # the ranks' own: when one ends, its end is the last
+        channel.close()
     with suppress(EOFError):
         host.recv_bytes()
     for rank in ranks:
@@ -44,7 +46,10 @@ def _fork(port: int, module: str, channels: list, host) -> None:
         rank.join()
 
 
-def _serve(rank: int, port: int, functions: ModuleType, channel) -> None:
+def _serve(rank: int, port: int, functions: ModuleType, channels: list) -> None:
+    channel = channels.pop(rank)
+    for other in channels:
+        other.close()
     world = open_group(rank, SIZE, torch.device("cpu"), host="127.0.0.1", port=port, name="tests")
     handles = {size: dist.new_group(list(range(size))) for size in range(2, SIZE + 1)}
     while True:
@@ -84,12 +89,18 @@ class Ranks:
         answers: dict[int, object] = {}
         while len(answers) < size:
             for channel in wait([channel for channel, rank in ranks.items() if rank not in answers]):
-                kind, answers[ranks[channel]] = _unpack(channel.recv_bytes())
+                kind, answers[ranks[channel]] = self._answer(channel)
                 if kind == "error":  # the others may wait for it for ever
                     self.close()
                     self._start()
                     raise AssertionError(f"rank {ranks[channel]} of {size}:\n{answers[ranks[channel]]}")
         return [answers[rank] for rank in range(size)]
+
+    def _answer(self, channel) -> tuple[str, object]:
+        try:
+            return _unpack(channel.recv_bytes())
+        except EOFError:
+            return "error", "it ended without a word"
 
     def close(self) -> None:
         """End the ranks, whatever they do, and their template."""

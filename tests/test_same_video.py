@@ -14,22 +14,22 @@ from harness.places import BUNDLED
 from parallel.job.job import Job, Prompt, Scheduler, Scope, checked
 from parallel.maths.noise import draw_frames
 
-STEPS = 6  # a scheduler of order 3 needs three to begin with
+STEPS = 12
 RED, BLUE = (f"a {what} on a gray background" for what in ("red circle orbiting clockwise", "blue square bouncing vertically"))
 
 
 def job(**change) -> Job:
     values = {
         "model": str(BUNDLED),
-        "prompts": (Prompt(frame=0, text=RED), Prompt(frame=11, text=BLUE)),
+        "prompts": (Prompt(frame=0, text=RED), Prompt(frame=23, text=BLUE)),
         "fade": 4,
-        "frames": 26,
+        "frames": 50,
         "height": 64,
         "width": 64,
         "num_inference_steps": STEPS,
         "guidance_scale": 4.0,
         "seed": 7,
-        "scope": Scope(local_context=16, global_frames=7),  # wider than any clip but the whole video's
+        "scope": Scope(local_context=30, global_frames=7),  # wider than any clip but the whole video's
         "decode": False,
     }
     return checked(Job, **{**values, **change})
@@ -37,12 +37,20 @@ def job(**change) -> Job:
 
 def tiny_job(tiny, **change) -> Job:
     """Return the same job, small enough to be made many times."""
-    prompts = (Prompt(frame=0, text="a cat"), Prompt(frame=11, text="a dog"))
-    return job(**{"model": str(tiny), "prompts": prompts, "height": 16, "width": 16, **change})
+    values = {
+        "model": str(tiny),
+        "prompts": (Prompt(frame=0, text="a cat"), Prompt(frame=11, text="a dog")),
+        "frames": 26,
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 6,  # a scheduler of order 3 needs three to begin with
+        "scope": Scope(local_context=16, global_frames=7),
+    }
+    return job(**{**values, **change})
 
 
 def check(pools, work: Job, sizes: tuple[int, ...] = (1, 2, 3, 4)) -> None:
-    """Make a video on one rank and on others: on two with clips of 13, on three of 9 and 8, on four of 7 and 6 frames."""
+    """Make a video on one rank and on others, of which three and four have clips of two lengths."""
     one, *others = (pools(size).run(work).latents for size in sizes)
     assert one.std() > 0.3 and torch.isfinite(one).all()
     assert (one[:, :, 0] - one[:, :, -1]).abs().mean() > 0.1, "two prompts, two pictures"
