@@ -95,8 +95,8 @@ class Forking:
 
     def __init__(self) -> None:
         self._template: Template | None = None
-        # How a template was called that could not import what it should, or not in time. It is not tried again: plain ranks,
-        # which fail at the same import, say why. One that could not even be started is: the system may have room by then.
+        # How a template was called that failed to import, or took too long. It is not tried again: a plain rank, at the same
+        # import, says why. One that could not even be started is tried again: the system may have room by then.
         self._broken: Invocation | None = None
 
     def prepare(self, should_stop: Callable[[], bool]) -> None:
