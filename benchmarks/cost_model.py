@@ -18,7 +18,6 @@ from parallel.families.unet_shape import UNetShape, exchanges
 from parallel.maths import clips, scope
 
 BRANCHES = 2  # of CFG
-MULTIPLY_ADD = 2
 
 
 @dataclass(frozen=True)

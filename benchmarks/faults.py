@@ -171,7 +171,7 @@ def measure_pressure(runs: int, work: Path) -> list[Claim]:
 
 def measure_hostile(tiny: Path, work: Path) -> Claim:
     """Return how many hostile inputs were not refused in words."""
-    tries = {"jobs": hostile.jobs(tiny), "timelines": hostile.timelines(tiny), "command lines": hostile.command_lines(tiny)}
+    tries = {"jobs": hostile.jobs(tiny), "timelines": hostile.timelines(), "command lines": hostile.command_lines()}
     for name, make in {"model folders": hostile.model_folders, "snapshots": hostile.snapshots}.items():
         (work / name).mkdir()
         tries[name] = make(tiny, work / name)

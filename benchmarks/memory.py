@@ -14,7 +14,7 @@ from benchmarks import standard
 from benchmarks.claims import Claim, report
 from harness.live import LiveBytes
 from parallel.comm.group import Group
-from parallel.families.unet_shape import UNetShape, call_numbers
+from parallel.families.unet_shape import UNetShape, peak_numbers
 from parallel.layers.attention import Biases
 from parallel.layers.patch import patched
 from parallel.layers.view import View
@@ -40,46 +40,46 @@ def unet(device: str, dtype: torch.dtype) -> UNet3DConditionModel:
     return net
 
 
-def peak(net: UNet3DConditionModel, frames: int, latent: tuple[int, int], *, park: bool, slices: Slices) -> int:
+def peak(net: UNet3DConditionModel, frames: int, latent: tuple[int, int], *, offload: bool, slices: Slices) -> int:
     """Return the most bytes of activations alive at once in a UNet call of one branch."""
     device, dtype = net.device, net.dtype
     video = torch.zeros(1, 4, frames, *latent, dtype=dtype, device=device)
     text = torch.zeros(1, standard.TOKENS, standard.VIDEO_CRAFTER["cross_attention_dim"], dtype=dtype, device=device)
     view = View(Group(0, 1, device), Span(frames, 8, 16), slices)
-    changes = unet3d.frame_changes(net, view, Biases(view), offload_skips=park)
+    changes = unet3d.frame_changes(net, view, Biases(view), offload_skips=offload)
     with torch.inference_mode(), patched(changes), LiveBytes(device.type, net.parameters()) as live:
         net(video, torch.tensor(500, device=device), encoder_hidden_states=text)
     return live.peak
 
 
 def a_frame(
-    net: UNet3DConditionModel, frames: tuple[int, int], latent: tuple[int, int], *, park: bool, slices: Slices
+    net: UNet3DConditionModel, frames: tuple[int, int], latent: tuple[int, int], *, offload: bool, slices: Slices
 ) -> tuple:
     """Return (bytes a frame, bytes besides)."""
-    few, many = (peak(net, count, latent, park=park, slices=slices) for count in frames)
+    few, many = (peak(net, count, latent, offload=offload, slices=slices) for count in frames)
     each = (many - few) / (frames[1] - frames[0])
     return each, few - each * frames[0]
 
 
-def formula(latent: tuple[int, int], dtype: torch.dtype, *, park: bool) -> int:
+def formula(latent: tuple[int, int], dtype: torch.dtype, *, offload: bool) -> int:
     """Return the bytes a frame that the plan reckons with."""
-    return call_numbers(UNetShape(), latent[0] * latent[1], offload_skips=park) * dtype.itemsize
+    return peak_numbers(UNetShape(), latent[0] * latent[1], offload_skips=offload) * dtype.itemsize
 
 
 def main() -> int:
     began = time.perf_counter()
     outline, claims, rows = unet("meta", torch.float16), [], {}
-    for park, name, target in ((False, "memory", "<= 10"), (True, "memory, skips parked", "<= 6")):
+    for offload, name, target in ((False, "memory", "<= 10"), (True, "memory, skips parked", "<= 6")):
         latent = standard.VIDEO_CRAFTER_LATENT
-        each, besides = a_frame(outline, FRAMES, latent, park=park, slices=Slices(budget=BUDGET))
-        said = formula(latent, torch.float16, park=park)
+        each, besides = a_frame(outline, FRAMES, latent, offload=offload, slices=Slices(budget=BUDGET))
+        said = formula(latent, torch.float16, offload=offload)
         total = each * LONG + besides + WEIGHTS
         details = {"MB a frame by the formula": said / 1e6, f"GB for {LONG} frames on one card, with weights": total / 1e9}
         claims.append(Claim(name, each / 1e6, target, details))
         rows[name] = {"measured": each, "formula": said, "besides": besides}
     real = unet("cpu", torch.float32)
-    each, _ = a_frame(real, REAL_FRAMES, REAL_LATENT, park=False, slices=Slices(frames=1, pixels=1))
-    said = formula(REAL_LATENT, torch.float32, park=False)
+    each, _ = a_frame(real, REAL_FRAMES, REAL_LATENT, offload=False, slices=Slices(frames=1, pixels=1))
+    said = formula(REAL_LATENT, torch.float32, offload=False)
     rows[f"a real run of {REAL_LATENT[0]}x{REAL_LATENT[1]} latents"] = {"measured": each, "formula": said}
     worst = max(abs(row["measured"] / row["formula"] - 1) for row in rows.values())
     claims.append(Claim("memory, formula against runs", worst, "<= 0.1"))

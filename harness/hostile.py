@@ -81,7 +81,7 @@ def jobs(model: Path) -> Iterator[Try]:
         yield f"devices={outside!r}", lambda bad=outside: resolve(bad)
 
 
-def timelines(model: Path) -> Iterator[Try]:
+def timelines() -> Iterator[Try]:
     """Yield timelines that are none."""
     texts = [
         "", "0:", ":", "a", "0 a", "-1: a", "0: a\n0: b", "0: a\n10: b", "1e9: a", "nan: a", "0: a\n9999999999: b", "0: " + "x" * 2**20,
@@ -224,7 +224,7 @@ def snapshots(model: Path, work: Path) -> Iterator[Try]:
         yield other.stem, lambda other=other: snapshot_file.load(other)
 
 
-def command_lines(model: Path) -> Iterator[Try]:
+def command_lines() -> Iterator[Try]:
     """Yield command lines whose files are not there, or whose options contradict each other."""
     for words in (
         ["--resume", "/nowhere", "--prompt", "x"],

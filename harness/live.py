@@ -1,7 +1,7 @@
 """Peak memory of a piece of code as the bytes of tensors that live at once: exact, and the same on every machine.
 
-On tensors of the device `meta` nothing is computed, and so a UNet call of any size can be measured; what it parks lies on
-the CPU then and does not count.
+On tensors of the device `meta` nothing is computed, and so a UNet call of any size can be measured; what it offloads
+lies on the CPU then and does not count.
 """
 
 import weakref

@@ -18,7 +18,7 @@ from . import host
 
 
 @dataclass(frozen=True)
-class Start:
+class Init:
     """What a sampler starts from: latents (C, T, h, w) as the net sees them, or frames (T, H, W, 3); T may be 1 for all."""
 
     kind: Literal["latent", "image"]  # the input that it came by
@@ -68,7 +68,7 @@ def _check_kind(latent: dict, model: ModelFolder) -> None:
             raise JobRefused(f"latent: wanted {field} {ratio}, got {latent[field]}: use a latent that was made for this model")
 
 
-def start_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder) -> Start | None:
+def init_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder) -> Init | None:
     """Return what a sampler's inputs `latent` and `image` hold, None if neither is connected; raise JobRefused."""
     if latent is not None and image is not None:
         raise JobRefused("latent, image: wanted one of them, got both: disconnect one")
@@ -77,10 +77,10 @@ def start_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder
             raise JobRefused("latent: has a noise_mask, and this sampler changes whole frames: remove the mask")
         values = from_comfyui(latent, model)
         frames, height, width = values.shape[1:]
-        return Start("latent", values, frames, height * model.scale, width * model.scale)
+        return Init("latent", values, frames, height * model.scale, width * model.scale)
     if image is not None:
         pictures = frames_of("image", image)
-        return Start("image", pictures, *pictures.shape[:3])
+        return Init("image", pictures, *pictures.shape[:3])
     return None
 
 
@@ -94,18 +94,18 @@ def frames_of(name: str, image: torch.Tensor) -> torch.Tensor:
     return image[..., :3]
 
 
-def fit(start: Start, job: Job) -> torch.Tensor:
+def fit(init: Init, job: Job) -> torch.Tensor:
     """Return what a job starts from, pictures scaled and cropped to its size; raise JobRefused if it is of another video."""
-    name = start.kind
-    if start.frames not in (1, job.frames):
+    name = init.kind
+    if init.frames not in (1, job.frames):
         raise JobRefused(
-            f"{name}: wanted {job.frames} frames, as `frames` says, or 1 for all of them, got {start.frames}: "
+            f"{name}: wanted {job.frames} frames, as `frames` says, or 1 for all of them, got {init.frames}: "
             f"set frames to 0 to take those of {name}"
         )
-    same_size = (start.width, start.height) == (job.width, job.height)
+    same_size = (init.width, init.height) == (job.width, job.height)
     if name == "latent" and not same_size:
         raise JobRefused(
-            f"latent: wanted {job.width}x{job.height} pixels, as width and height say, got {start.width}x{start.height}: "
+            f"latent: wanted {job.width}x{job.height} pixels, as width and height say, got {init.width}x{init.height}: "
             "set width and height to 0 to take those of the latent"
         )
-    return start.values if same_size else host.resize(start.values, height=job.height, width=job.width)
+    return init.values if same_size else host.resize(init.values, height=job.height, width=job.width)

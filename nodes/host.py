@@ -158,7 +158,7 @@ class Progress:
         if self.status.phase != before:
             self.say(line)
         elif now > self.shown_at + TEXT_SECONDS and line != self.said:
-            self.say(line, note=False)
+            self.say(line, log_it=False)
         preview = None
         if self.status.phase == "denoise" and self.status.done > self.shown and previews_wanted():
             self.shown = self.status.done
@@ -178,10 +178,10 @@ class Progress:
         self.notices.append(text)
         self._show()
 
-    def say(self, line: str, *, note: bool = True) -> None:
-        """Show what the run is doing; with `note`, on the console too."""
+    def say(self, line: str, *, log_it: bool = True) -> None:
+        """Show what the run is doing; with `log_it`, on the console too."""
         self.said = line
-        if note:
+        if log_it:
             log.info("Video Infinity: %s", line)
         self._show()
 

@@ -99,16 +99,16 @@ class ClipParallelSampler(io.ComfyNode):
         **widgets,
     ) -> io.NodeOutput:
         parts = folder.inspect(model.model, model.parts)
-        start = border.start_of(latent, image, parts)
-        if start is None and denoise < 1:
+        given = border.init_of(latent, image, parts)
+        if given is None and denoise < 1:
             raise JobRefused(
                 f"denoise: {denoise:g} needs a video or a picture to start from: connect latent or image, or use 1"
             )
-        sizes = fill_sizes(parts, start.size if start else None, width=width, height=height, frames=frames)
+        sizes = fill_sizes(parts, given.size if given else None, width=width, height=height, frames=frames)
         widgets |= sizes | {"denoise": denoise, "noise": {"kind": noise, "share": noise_share}}
         job = build_job(model, timeline, scope, tuning, decode=False, **widgets)
         folder.check(job, 1, parts)  # before a picture is scaled
-        init = None if start is None or denoise == 1 else border.fit(start, job)
-        is_latents = start is not None and start.kind == "latent"
+        init = None if given is None or denoise == 1 else border.fit(given, job)
+        is_latents = given is not None and given.kind == "latent"
         video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents)
         return io.NodeOutput(border.to_comfyui(video.latents, parts), job.fps)

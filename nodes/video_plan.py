@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..parallel.families import folder
-from ..parallel.plan import Plan, keys_notice, plan
+from ..parallel.plan import Plan, keys_notice, plan, sent_bytes
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
@@ -68,14 +68,17 @@ class VideoPlan(io.ComfyNode):
         sizes = fill_sizes(parts, width=width, height=height, frames=frames)
         job = build_job(model, timeline, scope, tuning, **sizes, **widgets)
         latents = parts.geometry.latents(job.frames)
-        outline = plan(job, planned_ranks or len(resolve((ranks or RanksChoice()).devices, frames=latents)), parts)
+        count = planned_ranks or len(resolve((ranks or RanksChoice()).devices, frames=latents))
+        outline = plan(job, count, parts)
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
-        return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, describe(outline, shown))
+        return io.NodeOutput(
+            pixels.view(1, -1, 1280, 3).float() / 255, describe(outline, shown, max(sent_bytes(parts, job, count)))
+        )
 
 
-def describe(outline: Plan, frame: int) -> str:
-    """Return the plan in words."""
+def describe(outline: Plan, frame: int, sent: int) -> str:
+    """Return the plan in words, with the bytes that its busiest rank sends in a call of the net."""
     job, memory, sight = outline.job, outline.memory, outline.sight(frame)
     sizes = sorted({len(frames) for frames in outline.frames}, reverse=True)
     ranks = f"{len(outline.clips)} rank" + ("s" if len(outline.clips) > 1 else "")
@@ -89,7 +92,7 @@ def describe(outline: Plan, frame: int) -> str:
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
         *_host_memory(outline),
         f"messages: {outline.messages_a_call} a UNet call and rank"
-        + ("" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
+        + (f", {_gb(sent)} from the busiest" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
     ]
     lines += filter(None, [keys_notice(job)])
     for number, prompt in enumerate(job.prompts):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .families import folder, weight_files
+from .families import folder, traffic, weight_files
 from .families.geometry import Geometry
 from .families.table import ModelFolder
 from .job.job import Job
@@ -46,7 +46,7 @@ class Plan:
     job: Job
     geometry: Geometry
     clips: tuple[range, ...]  # of each rank, in latents
-    messages_a_call: int  # that a rank sends or joins in one call of the net
+    messages_a_call: int  # that a rank sends or joins in one call of the net, which is one branch of guidance
     memory: Memory  # of the rank with the longest clip
     shared_bytes: int  # the IMAGE, in host memory
 
@@ -88,6 +88,12 @@ def plan(job: Job, ranks: int, model: ModelFolder | None = None) -> Plan:
         memory=estimate_memory(model, job, cut[0]),
         shared_bytes=image_bytes(job),
     )
+
+
+def sent_bytes(model: ModelFolder, job: Job, ranks: int) -> list[int]:
+    """Return the bytes that each rank sends in one call of the net, which is one branch of guidance: 0 where there is one rank."""
+    span = latent_span(job, model.geometry)
+    return traffic.sent_bytes(model.exchanges(job), span, ranks, item=job.item_bytes, groups=model.norm_groups)
 
 
 def frames_of(latents: range, job: Job, geometry: Geometry) -> range:

@@ -38,8 +38,8 @@ def test_prompts_that_fit_into_no_message_are_refused(tiny):
         job(tiny, prompts=many, frames=200)
 
 
-def test_timelines_that_are_none_are_refused(tiny):
-    assert fates(hostile.timelines(tiny)) == {}
+def test_timelines_that_are_none_are_refused():
+    assert fates(hostile.timelines()) == {}
 
 
 def test_model_folders_that_would_do_harm_are_refused(tiny, tmp_path):
@@ -55,8 +55,8 @@ def test_snapshots_that_lie_are_refused(tiny, tmp_path):
     assert fates(hostile.snapshots(tiny, tmp_path)) == {}
 
 
-def test_command_lines_that_contradict_themselves_are_refused(tiny):
-    assert fates(hostile.command_lines(tiny)) == {}
+def test_command_lines_that_contradict_themselves_are_refused():
+    assert fates(hostile.command_lines()) == {}
 
 
 def test_strangers_keep_no_rank_out():

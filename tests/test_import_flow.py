@@ -1,6 +1,7 @@
-"""The drawing of DESIGN.md section 3 as a test: imports flow one way."""
+"""The map in parallel/__init__.py as a test: imports flow one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,10 @@ ALLOWED = {
     "families": {"job", "maths"},
     "plan": {"job", "families", "maths"},
     "wire": {"job", "families"},  # the inspected model is a part of the work
-    "pool": {"job", "families", "plan", "wire"},
+    "pool": {"job", "families", "wire"},
     "cli": {"job", "families", "plan", "pool", "wire"},
     "maths": set(),
-    "comm": {"job", "maths"},
+    "comm": {"job"},
     "layers": {"comm", "maths"},
     "models": {"job", "families", "layers", "comm", "maths"},
     "sampler": {"job", "families", "plan", "wire", "models", "layers", "comm", "maths"},
@@ -57,6 +58,14 @@ def test_imports_flow_one_way(file):
                 "of a job it knows the errors alone"
             )
         assert level <= len(place), f"{name} is outside the pack"
+
+
+def test_the_map_says_what_each_room_may_see():
+    said = (ROOT / "parallel" / "__init__.py").read_text()
+    rooms = re.findall(r"^    (\w+)(?:/|\.py) +\S[^\[]*\[([\w ]*)", said, re.MULTILINE)
+    assert {room: set(seen.split()) for room, seen in rooms} == {
+        room: seen for room, seen in ALLOWED.items() if not room.startswith("__")
+    }
 
 
 # What each folder beside the engine may see of the others, and of the engine.

@@ -12,7 +12,7 @@ from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers import attention, conv, frames
 from parallel.layers.activation import Activation
 from parallel.maths import clips
-from parallel.plan import keys_notice, plan
+from parallel.plan import keys_notice, plan, sent_bytes
 from parallel.sampler import fit, load
 from parallel.sampler.generate import Blocks, generate
 
@@ -47,6 +47,16 @@ def test_the_messages_are_those_that_are_sent(tiny, pools):
     sent = [pools(2).run(checked(Job, **{**dict(work), "num_inference_steps": steps})).ranks[0].messages for steps in (2, 3)]
     assert said > 0 and sent[1] - sent[0] == 2 * said, "two UNet calls a step, one for each branch of the guidance"
     assert plan(work, 1).messages_a_call == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_bytes_are_those_that_are_sent(tiny, pools, dtype):
+    work = job(tiny, frames=13, num_inference_steps=3, decode=False, dtype=dtype, scope=Scope(local_context=2, global_frames=3))
+    said = sent_bytes(folder.inspect(str(tiny)), work, 3)
+    two, three = (pools(3).run(checked(Job, **{**dict(work), "num_inference_steps": steps})).ranks for steps in (2, 3))
+    sent = [after.sent_bytes - before.sent_bytes for before, after in zip(two, three)]
+    assert min(said) > 0 and sent == [2 * each for each in said], "two UNet calls a step, one for each branch of the guidance"
+    assert sent_bytes(folder.inspect(str(tiny)), work, 1) == [0]
 
 
 @pytest.mark.parametrize("frames, size", [(16, 32), (32, 32), (16, 64)])

@@ -274,7 +274,7 @@ def test_a_stop_ends_ranks_that_load_and_waits_for_those_that_denoise(monkeypatc
     "fault, said, kind, rank",
     [
         ("overflow", "the numbers overflowed", Overflowed, None),
-        ("job", "the ranks made 1 to 2 exchanges", RankFailed, None),
+        ("out_of_step", "the ranks made 1 to 2 exchanges", RankFailed, None),
         ("memory", "rank 1 on cpu the numbers overflowed", RankFailed, 1),
     ],
 )

@@ -1,4 +1,4 @@
-"""A layer that exchanges frames between ranks, as far as formulas know it: a family lists its own, traffic.py counts them."""
+"""A layer that exchanges frames between ranks, as far as formulas know it: a family lists its net's, traffic.py adds them up."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What one call of a net sends: exact bytes by rank, from the plan alone, and the closed formula that they follow."""
+"""What one call of a net sends, from its exchanges and the cut alone: exact bytes by rank, and the closed formula that they follow."""
 
 from bisect import bisect_right
 
@@ -35,10 +35,11 @@ def _sent_frames(cut: tuple[range, ...], wanted: list[tuple[int, ...]]) -> list[
 
 
 def formula_bytes(layers: list[FrameLayer], span: scope.Span, ranks: int, *, item: int, branches: int = 1) -> float:
-    """Return e [A (p n + g (W - 1) / W) + C n] for a rank with two neighbours: numbers of attentions A and convolutions C,
+    """Return the bytes that a rank with two neighbours gets in one call: e [A (p n + g (W - 1) / W) + C n].
 
-    p frames of local context from each of n neighbours, g global frames, W ranks, e bytes a number. Keys and values instead of
-    hidden states would take 2 A. What each rank gets; with p and g small beside a clip also what it sends.
+    A and C are the numbers of a frame in all attentions and in all convolutions, p the frames of local context from each of n
+    neighbours, g global frames, W ranks, e bytes a number. With p and g small beside a clip it is also what the rank sends. Keys
+    and values instead of hidden states would take 2 A. Only the benchmarks use it, to see what the bytes grow with.
     """
     attentions, convolutions = (
         sum(layer.numbers for layer in layers if layer.kind == kind) for kind in ("attention", "convolution")

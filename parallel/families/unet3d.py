@@ -1,7 +1,7 @@
 """The host half of `UNet3DConditionModel`: ModelScope, ZeroScope, VideoCrafter2 conversions, and the bundled model.
 
-To add a family, copy this file: what its folder holds, how frames become latents, which schedulers suit it, and what a job
-takes. The formulas of its net are in unet_shape.py; its rank half is models/unet3d.py.
+What its folder holds, how frames become latents, which schedulers suit it, and what a job takes: for another family copy this
+file. The formulas of its net are in unet_shape.py. Its rank half is models/unet3d.py and, as yet, a part of the sampler (table.py).
 """
 
 from pathlib import Path
@@ -12,10 +12,11 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.job import Frozen, Job, checked
 from . import parts
+from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .parts import Place
 from .safety import read_config
-from .unet_shape import UNetShape, call_numbers, count_messages, skip_numbers
+from .unet_shape import UNetShape, count_messages, exchanges, peak_numbers, skip_numbers
 
 VAES = ("AutoencoderKL",)
 # CLIPTextModel is also loaded out of the larger models that it is a part of.
@@ -126,16 +127,25 @@ class UNet3D(Frozen):
         return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
 
     def count_messages(self) -> int:
-        """Return the exchanges of one UNet call."""
+        """Return how many exchanges one UNet call makes."""
         return count_messages(self.unet_shape)
+
+    def exchanges(self, job: Job) -> list[FrameLayer]:
+        """Return the exchanges of one UNet call on one branch of guidance, in no order."""
+        return exchanges(self.unet_shape, job.height // self.scale, job.width // self.scale)
+
+    @property
+    def norm_groups(self) -> int:
+        """The groups of the UNet's group norms, whose moments travel with frames."""
+        return self.unet_shape.norm_num_groups
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a UNet call on a clip keeps at once, besides those of a slice at work.
 
-        With `apart` guidance's branches take turns; with `offload_skips` skip tensors wait in host memory.
+        With `apart` guidance's branches run one at a time; with `offload_skips` skip tensors wait in host memory.
         """
         pixels = self._latent_pixels(job)
-        numbers = call_numbers(self.unet_shape, pixels, offload_skips=offload_skips)
+        numbers = peak_numbers(self.unet_shape, pixels, offload_skips=offload_skips)
         if job.tuning.reuse_every > 1:  # what the deep layers made is kept, for both branches
             numbers += self.unet_shape.block_out_channels[:2][-1] * pixels * (2 if apart else 1)
         return latents * _branches(job, apart=apart) * job.item_bytes * numbers
@@ -180,5 +190,5 @@ def _own_size(sample_size: int | tuple[int, int] | None, scale: int) -> tuple[in
 
 
 def _branches(job: Job, *, apart: bool) -> int:
-    """Return how many branches are at work at once: in one call, or in two that take turns."""
+    """Return how many branches are alive at once: two, in one call or in calls that take turns, or one."""
     return 2 if job.guidance_scale > 1 and not apart else 1

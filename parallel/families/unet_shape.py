@@ -15,6 +15,7 @@ class UNetShape(Frozen):
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers_per_block: int = 2
     attention_head_dim: int = 64
+    norm_num_groups: int = 32
     down_block_types: tuple[str, ...] = ("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",)
     up_block_types: tuple[str, ...] = ("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3
 
@@ -61,50 +62,53 @@ def _attentions(raw: int, hidden: int, pixels: int) -> list[FrameLayer]:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Instant:
     """What a frame keeps alive while one layer of a UNet works, in numbers."""
 
     at_work: int  # the layer's input and output
     waiting: int  # skip tensors, for the way up
 
 
-def call_numbers(shape: UNetShape, pixels: int, *, offload_skips: bool) -> int:
-    """Return how many numbers a frame keeps alive at the fullest moment of a UNet call, of `pixels` latent pixels.
+def peak_numbers(shape: UNetShape, pixels: int, *, offload_skips: bool) -> int:
+    """Return how many numbers a frame keeps alive at the fullest instant of a UNet call, of `pixels` latent pixels.
 
     With `offload_skips` skip tensors wait elsewhere.
     """
-    moments = [*_moments_down(shape, pixels), *_moments_up(shape, pixels)]
-    return max(moment.at_work + (0 if offload_skips else moment.waiting) for moment in moments)
+    instants = [*_on_the_way_down(shape, pixels), *_on_the_way_up(shape, pixels)]
+    return max(instant.at_work + (0 if offload_skips else instant.waiting) for instant in instants)
 
 
-def _moments_down(shape: UNetShape, pixels: int) -> Iterator[Moment]:
-    """Yield the fullest moments up to the middle, one for each skip tensor: the layer that makes the next one, or what follows it.
+def _on_the_way_down(shape: UNetShape, pixels: int) -> Iterator[Instant]:
+    """Yield the fullest instants up to the middle, one for each skip tensor: the layer that makes the next one, or what follows it.
 
     As layers/activation.py frees tensors: a layer over frames keeps its input and what it makes of it, in the width of its
     attention; a skip tensor that a layer reads for the first time is at work, and does not wait yet.
     """
     first, *others = skip_numbers(shape, pixels)
-    yield Moment(first + max(first, INNER_HEADS * shape.attention_head_dim * pixels), 0)
+    inner = INNER_HEADS * shape.attention_head_dim * pixels
+    yield Instant(first + max(first, inner), 0)  # the first temporal transformer: its input, and that in its own width
     x, waiting = first, 0
     for out in others:
-        yield Moment(max(x + out, 2 * out), waiting)
+        # A layer that makes `out` of x, or one that follows it in the same block and makes as much of `out`. By then x waits: that
+        # is left out, since the way up is fuller in any case.
+        yield Instant(max(x + out, 2 * out), waiting)
         x, waiting = out, waiting + x
-    yield Moment(2 * x, waiting)
+    yield Instant(2 * x, waiting)  # the middle block's layers, while the last skip tensor is their input
 
 
-def _moments_up(shape: UNetShape, pixels: int) -> Iterator[Moment]:
-    """Yield the fullest moments from the middle to the end: layers that each use up a skip tensor, then one that doubles the size."""
+def _on_the_way_up(shape: UNetShape, pixels: int) -> Iterator[Instant]:
+    """Yield the fullest instants from the middle to the end: layers that each use up a skip tensor, then one that doubles the size."""
     sizes, skips = _level_pixels(shape, pixels), skip_numbers(shape, pixels)
     x, waiting = skips[-1], sum(skips)
     for level, width in reversed(list(enumerate(shape.block_out_channels))):
         out = width * sizes[level]
         for _ in range(shape.layers_per_block + 1):
-            yield Moment(x + out, waiting)
+            yield Instant(x + out, waiting)  # a layer that makes `out` of x and of the skip tensor, which still waits
             x, waiting = out, waiting - skips.pop()
-            yield Moment(2 * x, waiting)
+            yield Instant(2 * x, waiting)  # one that follows it, and makes as much of x
         if level:
             out = width * sizes[level - 1]
-            yield Moment(x + out, waiting)
+            yield Instant(x + out, waiting)  # the upsampler, which keeps the width that the level had
             x = out
 
 

@@ -1,4 +1,4 @@
-"""Start ranks, run jobs on them, stop them; sees none of the engine."""
+"""The host's side: start ranks, run jobs on them, stop them. What a rank does with a job it does not know."""
 
 from .local import Pool, Video
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import wait
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
@@ -51,7 +51,7 @@ class Process(Protocol):
 
 
 class Launcher(Protocol):
-    """What makes the processes of a pool."""
+    """What makes the processes of a pool. Each is polled and killed by itself (`Process`), and named by who runs it: Ranks.name."""
 
     def prepare(self, should_stop: Callable[[], bool]) -> None:
         """Wait until `start` takes no time; raise Stopped if the caller asks."""
@@ -82,27 +82,37 @@ class Plain:
         """Nothing is kept."""
 
 
+class Invocation(NamedTuple):
+    """How a process is called: all that decides what it imports."""
+
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+
+
 class Forking:
     """Processes are forked from a template. Where there is none, for whatever reason, they are plain ones."""
 
     def __init__(self) -> None:
         self._template: Template | None = None
-        self._broken: tuple | None = None  # the call of a template that could not be made: ranks say why
+        # How a template was called that failed to import, or took too long. It is not tried again: a plain rank, at the same
+        # import, says why. One that could not even be started is tried again: the system may have room by then.
+        self._broken: Invocation | None = None
 
     def prepare(self, should_stop: Callable[[], bool]) -> None:
         """Wait for a template that is as a process would be that is started now: called the same way, in the same environment."""
-        call = (launch.command(TEMPLATE, *PRELOADED), launch.environment(), _folder())
-        if self._template is not None and (self._template.call != call or self._template.process.poll() is not None):
+        invocation = Invocation(launch.command(TEMPLATE, *PRELOADED), launch.environment(), _folder())
+        if self._template is not None and not self._template.serves(invocation):
             self.stop()
-        if self._template is None and call != self._broken:
+        if self._template is None and invocation != self._broken:
             with suppress(OSError):  # a rank will say that there is no such Python, or no room for a process
-                self._template = Template(call)
+                self._template = Template(invocation)
         deadline = time.monotonic() + IMPORT_SECONDS
         while self._template is not None and not self._template.is_ready(POLL_SECONDS):
             if should_stop():
                 raise Stopped("stopped while the ranks started")
             if self._template.process.poll() is not None or time.monotonic() > deadline:
-                self._broken = call
+                self._broken = invocation
                 self.stop()
 
     def start(self, module: str) -> Process:
@@ -129,18 +139,22 @@ class TemplateLost(Exception):
 class Template:
     """The host's side of rank/template.py. Its only door is a socket that it inherits; at its end it ends."""
 
-    def __init__(self, call: tuple[list[str], dict[str, str], str]):
-        self.call = call
+    def __init__(self, invocation: Invocation):
+        self.invocation = invocation
         self._ready = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                self.process = _popen(call[0], theirs.fileno())
+                self.process = _popen(invocation.command, theirs.fileno())
             except OSError:
                 self._socket.close()
                 raise
         assert self.process.stdout is not None
         self._output = Output(self.process.stdout)
+
+    def serves(self, invocation: Invocation) -> bool:
+        """Say whether it runs, and is as a process would be that is called in this way now."""
+        return self.invocation == invocation and self.process.poll() is None
 
     def is_ready(self, timeout: float) -> bool:
         """Say whether it has imported all, after at most `timeout` seconds."""
@@ -151,25 +165,24 @@ class Template:
 
     def fork(self, module: str) -> "Forked":
         """Return a new process; raise TemplateLost if there comes none, OSError if the host may open no more descriptors."""
-        with ExitStack() as ours, ExitStack() as theirs:
-            read, write = os.pipe()
-            stdin, its_stdin = ours.enter_context(_unbuffered(write, "wb")), theirs.enter_context(_unbuffered(read, "rb"))
-            read, write = os.pipe()
-            stdout, its_stdout = ours.enter_context(_unbuffered(read, "rb")), theirs.enter_context(_unbuffered(write, "wb"))
-            asks, its_asks = map(ours.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-            try:
-                beside = [its_stdin.fileno(), its_stdout.fileno(), its_asks.fileno()]
-                socket.send_fds(self._socket, [Order(module=module).model_dump_json().encode()], beside)
-                its_asks.close()
-                asks.settimeout(ANSWER_SECONDS)
-                packet, descriptors, _, _ = socket.recv_fds(asks, PACKET, 1)
-                child = Child.model_validate_json(packet)
-            except (OSError, ValidationError) as error:
-                raise TemplateLost from error
-            if not descriptors:
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the system drops a descriptor that we may not have
+        with ExitStack() as ours:
+            with ExitStack() as theirs:  # closed before the answer is waited for: the template's end then reads as an end here
+                its_stdin, stdin = _pipe(theirs, ours)
+                stdout, its_stdout = _pipe(ours, theirs)
+                status, its_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours.enter_context(status)
+                theirs.enter_context(its_status)
+                self._order(module, beside=[its_stdin.fileno(), its_stdout.fileno(), its_status.fileno()])
+            pid, process = _answer(status)
             ours.pop_all()
-            return Forked(child.pid, _unbuffered(descriptors[0], "rb"), asks, stdin=stdin, stdout=stdout)
+        return Forked(pid, _unbuffered(process, "rb"), status, stdin=stdin, stdout=stdout)
+
+    def _order(self, module: str, beside: list[int]) -> None:
+        """Send the order for a process, with the descriptors that are to be its own; raise TemplateLost if it can't be sent."""
+        try:
+            socket.send_fds(self._socket, [Order(module=module).model_dump_json().encode()], beside)
+        except OSError as error:
+            raise TemplateLost from error
 
     def end(self) -> None:
         """End it."""
@@ -179,15 +192,31 @@ class Template:
         self._output.close()
 
 
-class Forked:
-    """A process that is the template's child: a descriptor of it says when it ends, and the template how."""
+def _answer(status: socket.socket) -> tuple[int, int]:
+    """Return the number of a process that was ordered, and a descriptor of it.
 
-    def __init__(self, pid: int, process: IO[bytes], asks: socket.socket, *, stdin: IO[bytes], stdout: IO[bytes]):
+    Raises TemplateLost if it is not told of in time, OSError if this process may open no more descriptors.
+    """
+    status.settimeout(ANSWER_SECONDS)
+    try:
+        packet, descriptors, _, _ = socket.recv_fds(status, PACKET, 1)
+        child = Child.model_validate_json(packet)
+    except (OSError, ValidationError) as error:
+        raise TemplateLost from error
+    if not descriptors:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the system drops a descriptor that we may not have
+    return child.pid, descriptors[0]
+
+
+class Forked:
+    """A process that is the template's child: a descriptor of it says when it ends, and the template, by `status`, how."""
+
+    def __init__(self, pid: int, process: IO[bytes], status: socket.socket, *, stdin: IO[bytes], stdout: IO[bytes]):
         self.pid = pid
         self.stdin: IO[bytes] | None = stdin
         self.stdout: IO[bytes] | None = stdout
         self.returncode: int | None = None
-        self._process, self._asks = process, asks
+        self._process, self._status = process, status
         self._lock = threading.Lock()  # as Popen's methods, these may be called from several threads
 
     def poll(self) -> int | None:
@@ -202,9 +231,9 @@ class Forked:
             if self.returncode is None:
                 if not wait([self._process.fileno()], timeout):
                     raise subprocess.TimeoutExpired(f"rank process {self.pid}", timeout or 0)
-                self.returncode = self._ask()
+                self.returncode = self._read_code()
                 self._process.close()
-                self._asks.close()
+                self._status.close()
             return self.returncode
 
     def kill(self) -> None:
@@ -214,10 +243,10 @@ class Forked:
                 with suppress(ProcessLookupError):  # its number may be another's by now; the descriptor never is
                     signal.pidfd_send_signal(self._process.fileno(), signal.SIGKILL)
 
-    def _ask(self) -> int:
-        """Return how it ended, once it has."""
+    def _read_code(self) -> int:
+        """Return the exit code, once it has ended."""
         try:
-            code = Child.model_validate_json(self._asks.recv(PACKET)).code
+            code = Child.model_validate_json(self._status.recv(PACKET)).code
         except (OSError, ValidationError):
             code = None  # the template is gone, or does not answer
         return UNKNOWN if code is None else code
@@ -233,6 +262,12 @@ def _popen(command: list[str], stdin: int) -> subprocess.Popen:
         bufsize=0,
         start_new_session=True,  # the terminal's Ctrl-C is for the host
     )
+
+
+def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the ends of a new pipe, to read and to write. Each is closed with the stack of who has it."""
+    read, write = os.pipe()
+    return reader.enter_context(_unbuffered(read, "rb")), writer.enter_context(_unbuffered(write, "wb"))
 
 
 def _unbuffered(descriptor: int, mode: str) -> IO[bytes]:

@@ -40,19 +40,20 @@ def listen(
     soon: those that wait for it are left in their collective.
     """
     awaited = dict(enumerate(ranks.channels))
-    watch = Watch(patience, meeting=kind is Ready)
+    meeting = kind is Ready  # before the first job: nobody can end what all wait for, so that a stop ends the ranks
+    watch = Watch(patience, meeting=meeting)
     watch.begin(len(awaited))
     notices: set[str] = set()
     stop_by: float | None = None
     while awaited:
         if stop_by is None and should_stop():
-            if kind is Ready:
+            if meeting:
                 raise Stopped("stopped while the ranks started")
             _pass_on_stop(ranks, awaited, number)
             stop_by = time.monotonic() + STOP_SECONDS
         for rank in _with_a_message(awaited, POLL_SECONDS):
             message = _receive(ranks, rank)
-            if getattr(message, "number", number) != number:
+            if getattr(message, "number", number) != number:  # Ready has none: it is of no job
                 continue
             if isinstance(message, kind):
                 del awaited[rank]
@@ -85,7 +86,7 @@ def send(ranks: Ranks, rank: int, message: Stop | Message) -> None:
     try:
         channel.send(ranks.channels[rank], message)
     except OSError:
-        raise _cause(ranks, rank) from None
+        raise _first_error(ranks, rank) from None
 
 
 def _with_a_message(channels: dict[int, Connection], timeout: float) -> list[int]:
@@ -99,9 +100,9 @@ def _receive(ranks: Ranks, rank: int) -> Message:
     try:
         message = channel.receive(ranks.channels[rank])
     except GONE:
-        raise _cause(ranks, rank) from None
+        raise _first_error(ranks, rank) from None
     if isinstance(message, Failed):
-        raise _cause(ranks, rank, message)
+        raise _first_error(ranks, rank, message)
     return message
 
 
@@ -110,7 +111,7 @@ def _check_alive(ranks: Ranks, awaited: dict[int, Connection], watch: Watch) -> 
     silent = [rank for rank, connection in awaited.items() if not connection.poll()]  # others were not listened to yet
     for rank in silent:
         if ranks.processes[rank].poll() is not None:
-            raise _cause(ranks, rank)
+            raise _first_error(ranks, rank)
     for rank in silent:
         silence = watch.silence(rank)
         if silence > watch.patience.floor and ranks.is_suspended(rank):
@@ -130,7 +131,7 @@ def _stuck(ranks: Ranks, stuck: list[int], watch: Watch) -> RankLost:
     return RankLost(f"a rank is stuck, one of {names}, which wait for each other: {what}: all ranks were ended", rank=None)
 
 
-def _cause(ranks: Ranks, rank: int, failed: Failed | None = None) -> RankFailed:
+def _first_error(ranks: Ranks, rank: int, failed: Failed | None = None) -> RankFailed:
     """Return what went wrong first, when a rank is gone or has said that it failed.
 
     One that only lost its peers is not the cause: for a while it is waited for word from the one that broke.
@@ -138,12 +139,18 @@ def _cause(ranks: Ranks, rank: int, failed: Failed | None = None) -> RankFailed:
     failed = failed or _last_failure(ranks.channels[rank])
     if failed is None:
         return ranks.ended(rank)
-    own = _error(ranks, rank, failed)
-    return (_cause_elsewhere(ranks, rank) or own) if failed.fault == "peer" else own
+    if failed.fault == "peer":
+        elsewhere = _first_error_elsewhere(ranks, rank)
+        if elsewhere is not None:
+            return elsewhere
+    return _error(ranks, rank, failed)
 
 
-def _cause_elsewhere(ranks: Ranks, victim: int) -> RankFailed | None:
-    """Return why another rank is gone or failed, for a reason of its own; None if all that speak in time lost their peers, too."""
+def _first_error_elsewhere(ranks: Ranks, victim: int) -> RankFailed | None:
+    """Return why another rank is gone or failed, for a reason of its own; None if all that speak in time lost their peers, too.
+
+    All that they say beside is dropped: the job has failed.
+    """
     others = {rank: connection for rank, connection in enumerate(ranks.channels) if rank != victim}
     deadline = time.monotonic() + CAUSE_SECONDS
     while others and time.monotonic() < deadline:
@@ -160,10 +167,10 @@ def _cause_elsewhere(ranks: Ranks, victim: int) -> RankFailed | None:
 
 
 def _error(ranks: Ranks, rank: int, failed: Failed) -> RankFailed:
-    """Return what a rank said of its failure, as an error. It blames the rank unless the job is at fault, or another rank."""
+    """Return what a rank said of its failure, as an error. It blames the rank unless another one, or none, is at fault."""
     if failed.fault == "overflow":
         return Overflowed(failed.message, rank=None)
-    if failed.fault == "job":
+    if failed.fault == "out_of_step":
         return RankFailed(failed.message, rank=None, traceback=failed.traceback)
     said = f"{ranks.name(rank)} {failed.message}"
     if failed.fault == "peer":

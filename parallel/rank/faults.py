@@ -19,7 +19,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 def explain(error: BaseException) -> tuple[Fault, str]:
     """Return the kind of a fault and what to say of the rank that it befell: "ran out of memory ...: use ...".
 
-    What is no rank's own fault, `overflow` and `job`, is a whole sentence.
+    What is no rank's own fault, `overflow` and `out_of_step`, is a whole sentence.
     """
     kinds, said = {kind.__name__ for kind in type(error).__mro__}, _one_line(str(error))
     if isinstance(error, PeerLost):
@@ -27,7 +27,7 @@ def explain(error: BaseException) -> tuple[Fault, str]:
     if isinstance(error, Overflowed):
         return "overflow", said
     if isinstance(error, OutOfStep):
-        return "job", f"{said}: this is a fault of the pack: report it, with the log"
+        return "out_of_step", f"{said}: this is a fault of the pack: report it, with the log"
     if isinstance(error, JobRefused):
         return "crash", f"refused its job: {said}"
     if kinds & {"OutOfMemoryError", "MemoryError"} or any(words in said for words in _NO_MEMORY):

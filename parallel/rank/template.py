@@ -13,14 +13,28 @@ import socket
 import sys
 from contextlib import suppress
 from multiprocessing.connection import wait
+from typing import NamedTuple
 
 from ..wire.forks import PACKET, READY, Child, Order
 
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # NumPy's and SciPy's library starts its threads when it is imported
 
 
+class Running(NamedTuple):
+    """A child that runs: its number, and the socket on which the host waits to know how it ends."""
+
+    pid: int
+    status: socket.socket
+
+
+Children = dict[int, Running]  # by a descriptor of the process (a pidfd), which can be read when it has ended
+
+
 def preload(modules: list[str], host: socket.socket) -> None:
-    """Import modules. If the host goes meanwhile, the system ends this process, even in the middle of native code."""
+    """Import modules. If the host goes meanwhile, the system ends this process, even in the middle of native code.
+
+    The host says nothing before it was told READY: until then whatever can be read from it is its end, and SIGIO means that.
+    """
     import fcntl  # not on Windows
 
     flags = fcntl.fcntl(host, fcntl.F_GETFL)
@@ -28,52 +42,67 @@ def preload(modules: list[str], host: socket.socket) -> None:
     fcntl.fcntl(host, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(host, fcntl.F_SETFL, flags | os.O_ASYNC)
     if select.select([host], [], [], 0)[0]:
-        os._exit(0)  # it was gone before: before READY it says nothing
-    before = os.environ.get(BLAS_THREADS)
+        os._exit(0)  # it was gone before there was a signal
+    blas_threads = os.environ.get(BLAS_THREADS)
     os.environ[BLAS_THREADS] = "1"
     gc.disable()  # what modules make, they keep
     for module in modules:
         importlib.import_module(module)
     gc.freeze()  # a collection in a rank would copy the pages of all of it
     del os.environ[BLAS_THREADS]
-    if before is not None:
-        os.environ[BLAS_THREADS] = before
+    if blas_threads is not None:
+        os.environ[BLAS_THREADS] = blas_threads
     fcntl.fcntl(host, fcntl.F_SETFL, flags)
 
 
-def serve(host: socket.socket) -> str:
-    """Fork children until the host is gone; return, in each of them, the module that it is to run."""
-    children: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of the process: its number, and who asks for it
+def take_orders(host: socket.socket) -> str:
+    """Fork a child for each order until the host is gone; return, in each of them, the module that it is to run."""
+    children: Children = {}
     host.send(READY)
     while True:
         for ready in wait([host, *children]):
             if isinstance(ready, int):
-                pid, asker = children.pop(ready)
-                os.close(ready)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                with asker, suppress(OSError):
-                    asker.send(Child(pid=pid, code=code).model_dump_json().encode())
+                report_end(ready, children.pop(ready))
                 continue
-            packet, descriptors, _, _ = socket.recv_fds(host, PACKET, 3)
-            if not packet:
-                os._exit(0)
-            order = Order.model_validate_json(packet)
-            stdin, stdout, ask = descriptors
-            if threads() > 1:
-                os._exit(1)  # the host makes do without a template
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()  # or the child would write it again
-            pid = os.fork()
-            if not pid:
-                leave(host, children)
-                become_rank(stdin, stdout, ask)
-                return order.module
-            os.close(stdin)
-            os.close(stdout)
-            asker, process = socket.socket(fileno=ask), os.pidfd_open(pid)
-            children[process] = pid, asker
-            with suppress(OSError):
-                socket.send_fds(asker, [Child(pid=pid).model_dump_json().encode()], [process])
+            module = fork(host, children)
+            if module is not None:
+                return module
+
+
+def report_end(process: int, child: Running) -> None:
+    """Tell the host how a child has ended."""
+    os.close(process)
+    code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+    with child.status, suppress(OSError):
+        child.status.send(Child(pid=child.pid, code=code).model_dump_json().encode())
+
+
+def fork(host: socket.socket, children: Children) -> str | None:
+    """Fork a child for the order that has come; return, in the child alone, the module that it is to run.
+
+    Ends this process if the host is gone, or if a library has started a thread: its locks would stay locked in a child.
+    """
+    packet, descriptors, _, _ = socket.recv_fds(host, PACKET, 3)
+    if not packet:
+        os._exit(0)
+    order = Order.model_validate_json(packet)
+    stdin, stdout, status = descriptors
+    if threads() > 1:
+        os._exit(1)  # the host makes do without a template
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # or the child would write it again
+    pid = os.fork()
+    if not pid:
+        leave(host, children)
+        become_rank(stdin, stdout, status)
+        return order.module
+    os.close(stdin)
+    os.close(stdout)
+    child, process = Running(pid, socket.socket(fileno=status)), os.pidfd_open(pid)
+    children[process] = child
+    with suppress(OSError):
+        socket.send_fds(child.status, [Child(pid=pid).model_dump_json().encode()], [process])
+    return None
 
 
 def threads() -> int:
@@ -81,21 +110,21 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def leave(host: socket.socket, children: dict[int, tuple[int, socket.socket]]) -> None:
+def leave(host: socket.socket, children: Children) -> None:
     """Close, in a child, what is the template's."""
     host.detach()  # it is descriptor 0, which the child's own replaces
-    for process, (_, asker) in children.items():
+    for process, child in children.items():
         os.close(process)
-        asker.close()
+        child.status.close()
 
 
-def become_rank(stdin: int, stdout: int, ask: int) -> None:
+def become_rank(stdin: int, stdout: int, status: int) -> None:
     """Make a forked child what a process is that was just started."""
     os.setsid()  # the terminal's Ctrl-C is for the host, and a signal to the template's group for the template
     os.dup2(stdin, 0)
     os.dup2(stdout, 1)
     os.dup2(stdout, 2)
-    for descriptor in (stdin, stdout, ask):
+    for descriptor in (stdin, stdout, status):
         os.close(descriptor)
     numpy, torch = (sys.modules.get(name) for name in ("numpy", "torch"))
     if numpy is not None:
@@ -112,7 +141,7 @@ def main() -> None:
         preload(sys.argv[3:], host)
     except BaseException:
         os._exit(1)  # the host starts plain processes, and those say what is broken
-    module = serve(host)
+    module = take_orders(host)
     sys.argv[2:] = [module]
     runpy.run_module(module, run_name="__main__")
 

@@ -1,4 +1,4 @@
-"""A rank's process, started by the pool (pool/launch.py), which writes one line to its standard input."""
+"""A rank's process, started by the pool (pool/launchers.py), which writes one line to its standard input."""
 
 import faulthandler
 import gc

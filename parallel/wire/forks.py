@@ -10,13 +10,13 @@ READY = b"ready"  # what a template says first
 
 
 class Order(Frozen):
-    """Host to template: fork a child that runs a module. Beside it: its standard input, its output, a socket for `Child`."""
+    """Host to template: fork a child that runs a module. Beside it: its standard input, its output, its status (a socket)."""
 
     module: str
 
 
 class Child(Frozen):
-    """Template to host: a child runs (beside it: a descriptor of the process); and once more, with its exit code, as it ends."""
+    """Template to host, on a child's status: it runs (beside it: a descriptor of the process); once more, with its code, as it ends."""
 
     pid: int
     code: int | None = None  # as of subprocess: negative is the signal that ended it

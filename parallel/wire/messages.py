@@ -9,7 +9,7 @@ from ..job.job import Frozen, Job
 
 Phase = Literal["load", "encode", "denoise", "decode"]
 BlockType = Literal["float32", "uint8", "int64"]
-Fault = Literal["peer", "memory", "device", "overflow", "job", "crash"]
+Fault = Literal["peer", "memory", "device", "overflow", "out_of_step", "crash"]
 SLOTS = 2  # of a snapshot: one is whole while the other is written
 MARK_ROWS = SLOTS + 1
 
@@ -121,7 +121,7 @@ class Done(Frozen):
 
 
 class Failed(Frozen):
-    """Rank to host: I crashed. The reason of `peer` is another rank's loss, that of `overflow` and `job` lies in the job."""
+    """Rank to host: I crashed. `peer` is another rank's loss; `overflow` (the job's numbers) and `out_of_step` blame no rank."""
 
     kind: Literal["failed"] = "failed"
     number: int

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from parallel.job.errors import JobRefused
-from parallel.wire import blocks as frames
+from parallel.wire import blocks
 
 
 def test_another_process_writes_what_this_one_reads():
-    with frames.Block((3, 4, 2), "float32") as block:
+    with blocks.Block((3, 4, 2), "float32") as block:
         assert torch.equal(block.tensor, torch.zeros(3, 4, 2))
         code = (
-            "import sys; from parallel.wire import blocks as frames; from parallel.wire.messages import BlockHandle\n"
-            "frames.attach(BlockHandle.model_validate_json(sys.argv[1]))[1] = 7"
+            "import sys; from parallel.wire import blocks; from parallel.wire.messages import BlockHandle\n"
+            "blocks.attach(BlockHandle.model_validate_json(sys.argv[1]))[1] = 7"
         )
         subprocess.run([sys.executable, "-c", code, block.handle.model_dump_json()], check=True)
     assert block.tensor[1].eq(7).all() and block.tensor[0].eq(0).all()
@@ -45,8 +45,8 @@ def windows(without_memfd, monkeypatch):
 
 
 def test_the_tensor_outlives_the_block_and_no_file_is_left(without_memfd):
-    block = frames.Block((2, 2), "uint8")
-    frames.attach(block.handle)[0] = 9
+    block = blocks.Block((2, 2), "uint8")
+    blocks.attach(block.handle)[0] = 9
     assert len(list(without_memfd.iterdir())) == 1
     block.close()
     block.close()
@@ -55,8 +55,8 @@ def test_the_tensor_outlives_the_block_and_no_file_is_left(without_memfd):
 
 
 def test_where_a_mapped_file_can_not_be_removed_it_goes_with_its_tensor(windows):
-    with frames.Block((2, 2), "uint8") as block:
-        frames.attach(block.handle)[0] = 9
+    with blocks.Block((2, 2), "uint8") as block:
+        blocks.attach(block.handle)[0] = 9
     tensor = block.tensor
     assert tensor.tolist() == [[9, 9], [0, 0]] and len(list(windows.iterdir())) == 1
     del block
@@ -66,17 +66,17 @@ def test_where_a_mapped_file_can_not_be_removed_it_goes_with_its_tensor(windows)
 
 
 def test_a_file_that_a_rank_had_longer_goes_when_next_a_block_is_made(windows, monkeypatch):
-    block = frames.Block((2, 2), "uint8")
-    ranks_own = frames.attach(block.handle)
+    block = blocks.Block((2, 2), "uint8")
+    ranks_own = blocks.attach(block.handle)
     block.close()
     left = Path(block.handle.path)
     del block
     assert left.exists()
-    monkeypatch.setattr(frames, "_may_run", lambda pid: False)  # where nobody asks whether it runs: removing says it
-    frames.remove_leftovers()
+    monkeypatch.setattr(blocks, "_may_run", lambda pid: False)  # where nobody asks whether it runs: removing says it
+    blocks.remove_leftovers()
     assert left.exists(), "in use"
     del ranks_own
-    frames.remove_leftovers()
+    blocks.remove_leftovers()
     assert not left.exists()
 
 
@@ -88,22 +88,22 @@ def test_what_a_process_left_that_was_killed_is_removed_and_nothing_else(without
     kept = {without_memfd / name for name in names}
     for file in (left, *kept):
         file.touch()
-    with frames.Block((2, 2), "uint8") as block:
+    with blocks.Block((2, 2), "uint8") as block:
         assert set(without_memfd.iterdir()) == kept | {Path(block.handle.path)}
     assert set(without_memfd.iterdir()) == kept
 
 
 def test_a_container_may_leave_less_memory_than_the_machine_has(monkeypatch):
-    all_there_is = frames.free_bytes()
-    monkeypatch.setattr(frames.cgroup, "free_memory", lambda: 12345)
-    assert frames.free_bytes() == 12345 < all_there_is
+    all_there_is = blocks.free_bytes()
+    monkeypatch.setattr(blocks.cgroup, "free_memory", lambda: 12345)
+    assert blocks.free_bytes() == 12345 < all_there_is
     with pytest.raises(JobRefused, match=r"^the video wants 0.0 GiB of shared memory, 0.0 GiB are free"):
-        frames.check_room([(1, 64, 64, 3)])
+        blocks.check_room([(1, 64, 64, 3)])
 
 
 def test_a_video_larger_than_any_memory_is_refused_in_words():
     with pytest.raises(JobRefused, match=r"^cannot reserve .* GiB for the video .*: ask for fewer frames$"):
-        frames.Block((2**40, 2**20), "float32")
+        blocks.Block((2**40, 2**20), "float32")
 
 
 def test_too_few_open_files_are_not_called_too_many_frames(monkeypatch):
@@ -112,4 +112,4 @@ def test_too_few_open_files_are_not_called_too_many_frames(monkeypatch):
 
     monkeypatch.setattr(os, "memfd_create", none_left)
     with pytest.raises(JobRefused, match=r"Too many open files\): allow this process more open files \(ulimit -n\)$"):
-        frames.Block((2, 2), "uint8")
+        blocks.Block((2, 2), "uint8")
