@@ -93,7 +93,7 @@ def test_ranks_leave_out_comfyuis_allocator_and_keep_what_the_user_set(monkeypat
 def launcher(request, monkeypatch):
     """Each way to make processes, one after another, for the pools of a test. (A template is soon there that imports nothing.)"""
     monkeypatch.setattr(launchers, "PRELOADED", ())
-    monkeypatch.setattr(local, "fastest_launcher", request.param)
+    monkeypatch.setattr(local, "fastest_launcher", lambda ranks: request.param())
     return request.param
 
 

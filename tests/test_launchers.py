@@ -232,16 +232,49 @@ def test_a_template_that_is_suspended_holds_nobody_up(bare, monkeypatch):
     finish(process)
 
 
+def test_a_suspended_template_is_waited_for_once_for_all_of_its_ranks(bare, monkeypatch):
+    bare.prepare(go_on)
+    ranks = [bare.start(PROBE) for _ in range(3)]
+    for rank in ranks:
+        assert ask(rank, "1") == 1
+    template = bare._template.process
+    template.send_signal(signal.SIGSTOP)
+    for rank in ranks:
+        rank._status.settimeout(0.2)
+        rank.kill()
+    assert [rank.wait(10) for rank in ranks] == [-signal.SIGKILL] * 3
+    assert template.wait(10) == -signal.SIGKILL, "the first that had no answer has ended it"
+    for rank in ranks:
+        finish(rank)
+
+
+def test_a_process_can_be_killed_while_somebody_waits_for_it(started):
+    process, codes = started("forked"), []
+    waiting = threading.Thread(target=lambda: codes.append(process.wait()))
+    waiting.start()
+    process.kill()
+    waiting.join(10)
+    assert codes == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("opened, can", [("/dev/null", False), ("/dev/zero", True)])
+def test_a_process_that_has_opened_a_gpu_is_not_forked(opened, can):
+    """Packages for attention ask for the GPU as they are imported; torch then refuses to use one in a child."""
+    code = "from parallel.rank import template; template.GPU_DEVICES = ('/dev/nu',); device = open({!r}); print(template.can_fork())"
+    words = [sys.executable, "-c", code.format(opened)]
+    done = subprocess.run(words, cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{can}\n"
+
+
 @pytest.mark.parametrize("module", ["no_such_package", "tests.makes_a_thread"])
-def test_without_a_template_that_can_fork_ranks_are_plain_processes(bare, monkeypatch, module):
+def test_without_a_template_that_can_fork_ranks_are_plain_processes(bare, monkeypatch, caplog, module):
     monkeypatch.setattr(launchers, "PRELOADED", (module,))
     bare.prepare(go_on)
     process = bare.start(PROBE)
     assert isinstance(process, subprocess.Popen) and ask(process, "1") == 1
-    assert bare._template is None
-    if module == "no_such_package":
-        monkeypatch.setattr(launchers, "Template", None)
-        bare.prepare(go_on)  # it is not tried again
+    assert bare._template is None and "no process to fork ranks from" in caplog.text
+    monkeypatch.setattr(launchers, "Template", None)
+    bare.prepare(go_on)  # it is not tried again
     finish(process)
 
 

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 TEMPLATE = "parallel.rank.template"
 PRELOADED = ("parallel.rank.serve",)
 IMPORT_SECONDS = 300  # from a cold disk it can take minutes
+END_SECONDS = 10
 ANSWER_SECONDS = 5.0  # of a template, which answers in milliseconds unless it is suspended
 POLL_SECONDS = 0.05
 UNKNOWN = -9  # the code of a rank that outlived its template: most likely both were killed
@@ -63,9 +64,10 @@ class Launcher(Protocol):
         """End what the launcher keeps for further starts. Safe to call twice; the ranks are to be ended before."""
 
 
-def fastest_launcher() -> Launcher:
-    """Return the fastest launcher that this system has."""
-    return Forking() if sys.platform == "linux" else Plain()
+def fastest_launcher(ranks: int) -> Launcher:
+    """Return the fastest launcher that this system has for so many ranks: one alone shares its imports with nobody."""
+    knows_processes = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")  # some builds of Python do not
+    return Forking() if sys.platform == "linux" and knows_processes and ranks > 1 else Plain()
 
 
 class Plain:
@@ -95,8 +97,8 @@ class Forking:
 
     def __init__(self) -> None:
         self._template: Template | None = None
-        # How a template was called that failed to import, or took too long. It is not tried again: a plain rank, at the same
-        # import, says why. One that could not even be started is tried again: the system may have room by then.
+        # How a template was called that failed to import, took too long, or can't fork. It is not tried again: a plain rank, at
+        # the same import, says why. One that could not even be started is tried again: the system may have room by then.
         self._broken: Invocation | None = None
 
     def prepare(self, should_stop: Callable[[], bool]) -> None:
@@ -105,13 +107,14 @@ class Forking:
         if self._template is not None and not self._template.serves(invocation):
             self.stop()
         if self._template is None and invocation != self._broken:
-            with suppress(OSError):  # a rank will say that there is no such Python, or no room for a process
+            with suppress(OSError, RuntimeError):  # a rank will say that there is no such Python, or no room for a process
                 self._template = Template(invocation)
         deadline = time.monotonic() + IMPORT_SECONDS
         while self._template is not None and not self._template.is_ready(POLL_SECONDS):
             if should_stop():
                 raise Stopped("stopped while the ranks started")
             if self._template.process.poll() is not None or time.monotonic() > deadline:
+                log.warning("no process to fork ranks from: each imports what it needs")
                 self._broken = invocation
                 self.stop()
 
@@ -122,6 +125,8 @@ class Forking:
                 return self._template.fork(module)
             except TemplateLost:
                 log.warning("the process that ranks are forked from is gone or does not answer: they start without it")
+                if self._template.has_given_up():
+                    self._broken = self._template.invocation
                 self.stop()
         return Plain().start(module)
 
@@ -150,11 +155,22 @@ class Template:
                 self._socket.close()
                 raise
         assert self.process.stdout is not None
-        self._output = Output(self.process.stdout)
+        try:
+            self._output = Output(self.process.stdout)
+        except RuntimeError:  # there can be no thread
+            self._socket.close()
+            self.process.kill()
+            raise
 
     def serves(self, invocation: Invocation) -> bool:
         """Say whether it runs, and is as a process would be that is called in this way now."""
         return self.invocation == invocation and self.process.poll() is None
+
+    def has_given_up(self) -> bool:
+        """Say whether it has ended by itself, as where it can't fork; not if a signal ended it, or if it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(END_SECONDS) >= 0
+        return False
 
     def is_ready(self, timeout: float) -> bool:
         """Say whether it has imported all, after at most `timeout` seconds."""
@@ -175,7 +191,7 @@ class Template:
                 self._order(module, beside=[its_stdin.fileno(), its_stdout.fileno(), its_status.fileno()])
             pid, process = _answer(status)
             ours.pop_all()
-        return Forked(pid, _unbuffered(process, "rb"), status, stdin=stdin, stdout=stdout)
+        return Forked(pid, process, status, stdin=stdin, stdout=stdout, silent=self.process.kill)
 
     def _order(self, module: str, beside: list[int]) -> None:
         """Send the order for a process, with the descriptors that are to be its own; raise TemplateLost if it can't be sent."""
@@ -188,7 +204,8 @@ class Template:
         """End it."""
         self._socket.close()
         self.process.kill()
-        self.process.wait()
+        with suppress(subprocess.TimeoutExpired):  # the system holds it: it runs no more of our code
+            self.process.wait(END_SECONDS)
         self._output.close()
 
 
@@ -205,18 +222,31 @@ def _answer(status: socket.socket) -> tuple[int, int]:
         raise TemplateLost from error
     if not descriptors:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the system drops a descriptor that we may not have
+    os.set_inheritable(descriptors[0], False)
     return child.pid, descriptors[0]
 
 
 class Forked:
-    """A process that is the template's child: a descriptor of it says when it ends, and the template, by `status`, how."""
+    """A process that is the template's child: a descriptor of it says when it ends, and the template, by `status`, how.
 
-    def __init__(self, pid: int, process: IO[bytes], status: socket.socket, *, stdin: IO[bytes], stdout: IO[bytes]):
+    `silent` is called if the template does not say it in time: it is to end the template, so that nobody waits for it again.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        process: int,
+        status: socket.socket,
+        *,
+        stdin: IO[bytes],
+        stdout: IO[bytes],
+        silent: Callable[[], None],
+    ):
         self.pid = pid
         self.stdin: IO[bytes] | None = stdin
         self.stdout: IO[bytes] | None = stdout
         self.returncode: int | None = None
-        self._process, self._status = process, status
+        self._process, self._status, self._silent = process, status, silent
         self._lock = threading.Lock()  # as Popen's methods, these may be called from several threads
 
     def poll(self) -> int | None:
@@ -228,11 +258,18 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code once it has ended; raise subprocess.TimeoutExpired if that takes longer."""
         with self._lock:
+            if self.returncode is not None:
+                return self.returncode
+            process = os.dup(self._process)  # another thread may close it as this one waits
+        try:
+            if not wait([process], timeout):
+                raise subprocess.TimeoutExpired(f"rank process {self.pid}", timeout or 0)
+        finally:
+            os.close(process)
+        with self._lock:
             if self.returncode is None:
-                if not wait([self._process.fileno()], timeout):
-                    raise subprocess.TimeoutExpired(f"rank process {self.pid}", timeout or 0)
                 self.returncode = self._read_code()
-                self._process.close()
+                os.close(self._process)
                 self._status.close()
             return self.returncode
 
@@ -241,14 +278,17 @@ class Forked:
         with self._lock:
             if self.returncode is None:
                 with suppress(ProcessLookupError):  # its number may be another's by now; the descriptor never is
-                    signal.pidfd_send_signal(self._process.fileno(), signal.SIGKILL)
+                    signal.pidfd_send_signal(self._process, signal.SIGKILL)
 
     def _read_code(self) -> int:
         """Return the exit code, once it has ended."""
         try:
             code = Child.model_validate_json(self._status.recv(PACKET)).code
+        except TimeoutError:
+            self._silent()
+            return UNKNOWN
         except (OSError, ValidationError):
-            code = None  # the template is gone, or does not answer
+            return UNKNOWN  # the template is gone
         return UNKNOWN if code is None else code
 
 

@@ -69,7 +69,7 @@ class Pool:
         self.threads = max(1, usable_cores() // len(devices)) if threads is None else threads
         self.restarts = restarts
         self.patience = patience or Patience()
-        self._launcher = launcher or fastest_launcher()
+        self._launcher = launcher or fastest_launcher(len(devices))
         self._ranks: Ranks | None = None
         self._generation = 0
         self._number = 0

@@ -1,6 +1,6 @@
 """A process that has imported what ranks need, and forks a rank for each order of the host (pool/launchers.py). Linux only.
 
-It is called with the modules to import. It stays one thread and touches no GPU: a fork takes along neither of them whole.
+It is called with the modules to import. It forks only as one thread that has touched no GPU: a fork takes along neither whole.
 """
 
 import gc
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ..wire.forks import PACKET, READY, Child, Order
 
+GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri", "/dev/dxg")  # what a driver opens when it is first asked anything
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # NumPy's and SciPy's library starts its threads when it is imported
 
 
@@ -58,6 +59,8 @@ def preload(modules: list[str], host: socket.socket) -> None:
 def take_orders(host: socket.socket) -> str:
     """Fork a child for each order until the host is gone; return, in each of them, the module that it is to run."""
     children: Children = {}
+    if not can_fork():
+        os._exit(1)
     host.send(READY)
     while True:
         for ready in wait([host, *children]):
@@ -80,14 +83,17 @@ def report_end(process: int, child: Running) -> None:
 def fork(host: socket.socket, children: Children) -> str | None:
     """Fork a child for the order that has come; return, in the child alone, the module that it is to run.
 
-    Ends this process if the host is gone, or if a library has started a thread: its locks would stay locked in a child.
+    Ends this process if the host is gone, or if it can't fork.
     """
-    packet, descriptors, _, _ = socket.recv_fds(host, PACKET, 3)
+    try:
+        packet, descriptors, _, _ = socket.recv_fds(host, PACKET, 3)
+    except ConnectionError:
+        packet = b""
     if not packet:
         os._exit(0)
     order = Order.model_validate_json(packet)
     stdin, stdout, status = descriptors
-    if threads() > 1:
+    if not can_fork():
         os._exit(1)  # the host makes do without a template
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # or the child would write it again
@@ -105,9 +111,16 @@ def fork(host: socket.socket, children: Children) -> str | None:
     return None
 
 
-def threads() -> int:
-    """Return how many threads this process has, of whatever library."""
-    return len(os.listdir("/proc/self/task"))
+def can_fork() -> bool:
+    """Say whether a child would be whole: a library's thread leaves its locks locked, and a driver refuses to work in a child.
+
+    Some packages ask for the GPU as they are imported.
+    """
+    opened = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that listed them
+            opened.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return len(os.listdir("/proc/self/task")) == 1 and not any(path.startswith(GPU_DEVICES) for path in opened)
 
 
 def leave(host: socket.socket, children: Children) -> None:
@@ -136,11 +149,12 @@ def become_rank(stdin: int, stdout: int, status: int) -> None:
 
 def main() -> None:
     """Import, then fork; a child goes on with the module that it was ordered to run."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where the host ignores it, nobody would learn how children end
     host = socket.socket(fileno=0)
     try:
         preload(sys.argv[3:], host)
     except BaseException:
-        os._exit(1)  # the host starts plain processes, and those say what is broken
+        os._exit(1)  # the host says so, and starts plain processes, and those say what is broken
     module = take_orders(host)
     sys.argv[2:] = [module]
     runpy.run_module(module, run_name="__main__")
