@@ -12,7 +12,8 @@ from harness import builders
 from harness.places import ROOT
 from harness.processes import ends
 from harness.ranks import Ranks
-from parallel.pool import Pool
+from parallel.pool import Pool, launchers, local
+from parallel.pool.launchers import Forking, Launcher
 
 configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # nothing is to be left in the repository
 settings.register_profile("here", database=None, deadline=None)
@@ -47,6 +48,36 @@ def ranks():
     with_ranks = Ranks("tests.on_ranks")
     yield with_ranks
     with_ranks.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """While a test runs, its name is no part of the environment: a template would have to be made anew for each."""
+    name = os.environ.pop("PYTEST_CURRENT_TEST")
+    try:
+        return (yield)
+    finally:
+        os.environ["PYTEST_CURRENT_TEST"] = name
+
+
+class Shared:
+    """A launcher whose template outlives the pools that use it."""
+
+    def __init__(self, launcher: Launcher):
+        self.prepare, self.start = launcher.prepare, launcher.start
+
+    def stop(self) -> None:
+        """Somebody else stops it."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_template(nothing_is_left):
+    """What the pools of all tests start their ranks with that are given no other: one template for all saves them its imports."""
+    everybodys, fastest = Forking() if launchers.can_fork() else launchers.Plain(), local.fastest_launcher
+    local.fastest_launcher = lambda ranks: Shared(everybodys)
+    yield
+    local.fastest_launcher = fastest
+    everybodys.stop()
 
 
 @pytest.fixture(scope="session")

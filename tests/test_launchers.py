@@ -345,7 +345,7 @@ def wait_until_it_imports(template: int) -> None:
 def test_a_pool_whose_template_and_rank_are_killed_makes_the_video(tiny, pools):
     work, told, killed = job(tiny, num_inference_steps=8), [], []
     wanted = pools(2).run(work)
-    with Pool(("cpu",) * 2, threads=1) as pool:
+    with Pool(("cpu",) * 2, threads=1, launcher=Forking()) as pool:
 
         def kill(step, _):
             if step.phase == "denoise" and step.step == 3 and not killed:
@@ -361,7 +361,7 @@ def test_a_pool_whose_template_and_rank_are_killed_makes_the_video(tiny, pools):
 
 
 def test_a_pool_that_restarts_forks_from_the_same_template_and_ends_it_with_itself():
-    with Pool(("cpu",), threads=1) as pool:
+    with Pool(("cpu",), threads=1, launcher=Forking()) as pool:
         before = set(templates(os.getpid()))
         pool.start()
         (template,) = set(templates(os.getpid())) - before

@@ -29,6 +29,7 @@ TEMPLATE = "parallel.rank.template"
 PRELOADED = ("parallel.rank.serve",)
 IMPORT_SECONDS = 300  # from a cold disk it can take minutes
 END_SECONDS = 10
+GIVE_UP_SECONDS = 0.5  # between the last that is heard of a template that can't fork, and its end
 ANSWER_SECONDS = 5.0  # of a template, which answers in milliseconds unless it is suspended
 POLL_SECONDS = 0.05
 UNKNOWN = -9  # the code of a rank that outlived its template: most likely both were killed
@@ -66,8 +67,12 @@ class Launcher(Protocol):
 
 def fastest_launcher(ranks: int) -> Launcher:
     """Return the fastest launcher that this system has for so many ranks: one alone shares its imports with nobody."""
-    knows_processes = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")  # some builds of Python do not
-    return Forking() if sys.platform == "linux" and knows_processes and ranks > 1 else Plain()
+    return Forking() if ranks > 1 and can_fork() else Plain()
+
+
+def can_fork() -> bool:
+    """Say whether this system, and this build of Python, can fork a process from another one and watch it."""
+    return sys.platform == "linux" and hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
 
 
 class Plain:
@@ -169,7 +174,7 @@ class Template:
     def has_given_up(self) -> bool:
         """Say whether it has ended by itself, as where it can't fork; not if a signal ended it, or if it runs."""
         with suppress(subprocess.TimeoutExpired):
-            return self.process.wait(END_SECONDS) >= 0
+            return self.process.wait(GIVE_UP_SECONDS) >= 0
         return False
 
     def is_ready(self, timeout: float) -> bool:
