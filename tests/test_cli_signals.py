@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from harness.places import ROOT
-from harness.processes import ends, rank_processes
+from harness.processes import ends, rank_processes, templates
 from parallel.pool import snapshot_file
 from tests.command_line import command, on_warm, run
 
@@ -47,13 +47,13 @@ def test_a_host_that_is_killed_while_ranks_denoise_leaves_none(tiny, tmp_path):
     os.close(theirs)
     try:
         read_until_denoising(ours)
-        ranks = rank_processes(host.pid)
+        ranks, template = rank_processes(host.pid), templates(host.pid)
     finally:
         host.kill()
         host.wait()
         os.close(ours)
     assert len(ranks) == 2
-    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
+    assert all(ends(pid) for pid in ranks + template), "a process outlived its host by 5 s"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,11 +84,14 @@ def test_after_everything_was_killed_the_run_goes_on_from_its_snapshot(tiny, tmp
 @pytest.mark.parametrize(
     "sent, left", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -9)]
 )
-def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path, sent, left):
+@pytest.mark.parametrize("started", [rank_processes, templates])
+def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path, started, sent, left):
+    """As they start, and as the template that they are to be forked from imports what they need."""
     host = start_long_job(tiny, tmp_path, stderr=subprocess.PIPE, text=True)
     try:
-        while len(ranks := rank_processes(host.pid)) < 2:
+        while len(started(host.pid)) < {rank_processes: 2, templates: 1}[started]:
             assert host.poll() is None
+        pids = rank_processes(host.pid) + templates(host.pid)
         host.send_signal(sent)
         _, said = host.communicate(timeout=30)
     finally:
@@ -96,7 +99,7 @@ def test_a_signal_while_ranks_start_leaves_no_process_and_no_file(tiny, tmp_path
     assert host.returncode == left
     if sent != signal.SIGKILL:
         assert said.splitlines()[-1] == "stopped: nothing was written"
-    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
+    assert all(ends(pid) for pid in pids), "a process outlived its host by 5 s"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,7 +111,7 @@ def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
     os.close(theirs)
     try:
         said = read_until_denoising(ours)
-        ranks = rank_processes(host.pid)
+        ranks, template = rank_processes(host.pid), templates(host.pid)
         os.write(ours, b"\x03")
         with contextlib.suppress(OSError):  # EIO is the end of a terminal
             while part := os.read(ours, 4096):
@@ -121,5 +124,5 @@ def test_ctrl_c_on_a_terminal_stops_all_ranks_within_a_step(tiny, tmp_path):
     steps = [int(step) for step in re.findall(rb" (\d+)/1000", said)]
     assert 0 < max(steps) < 500
     assert len(ranks) == 2
-    assert all(ends(pid) for pid in ranks), "a rank outlived its host by 5 s"
+    assert all(ends(pid) for pid in ranks + template), "a process outlived its host by 5 s"
     assert list(tmp_path.iterdir()) == []
