@@ -35,7 +35,11 @@ class AcceleratorError(RuntimeError):
         (JobRefused("no"), "crash", "refused its job: no"),
         (PeerLost("gone"), "peer", "could not go on: gone"),
         (Overflowed("the numbers overflowed", rank=None), "overflow", "the numbers overflowed"),
-        (OutOfStep("too many at step 2"), "job", "too many at step 2: this is a fault of the pack: report it, with the log"),
+        (
+            OutOfStep("too many at step 2"),
+            "out_of_step",
+            "too many at step 2: this is a fault of the pack: report it, with the log",
+        ),
         (ValueError("a\nb"), "crash", "failed: ValueError: a b: its traceback is in the log; if it comes again, report it"),
     ],
 )
