@@ -184,7 +184,7 @@ class Closed(Halo):
 
     def __init__(self, view: View, reach: int):
         self.route = view.route([()] * len(view.clips))
-        self.before = self.after = reach
+        self.zeros_left = self.zeros_right = reach
         self.left, self.right = [], []
 
 

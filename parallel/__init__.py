@@ -1,10 +1,12 @@
 """The engine: one long video, cut in time into clips, one clip a rank. Knows nothing of ComfyUI.
 
-Shape letters, used as suffixes where layout matters (`x_BCFHW`, `q_BNQD`, `frames_FHWC`):
+Shape letters, used as suffixes where layout matters (`x_BCFHW`, `q_BNQD`, `frames_FHWC`); a digit is that many (`total_G3`):
 
-    B batch     C channels     F frames of this clip     T frames of the whole video     H, W height, width
-    N heads     Q queries      K keys                    D head width                    P pixels (B x H x W)
-    G groups    R ranks        L tokens of a prompt
+    B batch: branches of guidance    C channels    H, W height, width    P pixels (H x W), or some of them
+    F frames of this clip            A frames that came from other ranks, E those that came to be a convolution's edges
+    T frames of the whole video      (F and T count latent frames in latents, and decoded ones in `frames_FHWC`)
+    N heads    Q queries    K keys; in a convolution taps x channels    D width of a head, or of an embedding
+    G groups of a norm    X channels x pixels of a group    R ranks    L tokens of a prompt    S prompts; planes of a snapshot
 
 Rooms, and in brackets all that each imports beside itself (tests/test_import_flow.py):
 

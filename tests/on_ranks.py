@@ -30,7 +30,7 @@ def fetch_frames(group: Group, x, wanted, dim, dtype=torch.float32):
     """Return (what came, in which order, all headers) for own frames `x` of a whole tensor cut along `dim`."""
     parts = clips.cut(x.shape[dim], group.size)
     route = Routes(parts, wanted[: group.size]).of(group.rank, group.device)
-    own = x.narrow(dim, route.clip.start, len(route.clip)).to(dtype)
+    own = x.narrow(dim, parts[group.rank].start, len(parts[group.rank])).to(dtype)
     header = torch.full((2, 3), float(group.rank)) + 0.1
     arrived, headers = fetch(own, dim, route, group, header=header).wait()
     plain, nothing = fetch(own, dim, route, group).wait()

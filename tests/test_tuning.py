@@ -14,12 +14,13 @@ from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases
 from parallel.layers.call import Call
 from parallel.layers.patch import patched
+from parallel.layers.stale import Mode
 from parallel.layers.turns import Turns
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.plan import plan
-from parallel.sampler.denoise import kept_steps, set_call
+from parallel.sampler.denoise import keeping_steps, set_call
 
 RED = "a red circle orbiting clockwise on a gray background"
 
@@ -78,12 +79,13 @@ def test_stale_context_sends_less_and_stays_near(pools, exact):
 )
 def test_what_stale_steps_use_is_kept_when_all_layers_run(tuning, begin, kept):
     steps = 9 if tuning.stale_for == 2 else 20
-    assert kept_steps(tuning, steps, begin=begin) == kept
+    assert keeping_steps(tuning, steps, begin=begin) == kept
     call = Call()
     for index in range(begin, steps):
         set_call(call, tuning, index, kept, begin=begin)
-        assert call.mode.keeps == (index in kept) and call.mode.is_stale == bool(kept and index > kept[0])
-        assert not (call.mode.keeps and call.outermost_only)
+        keeps, is_stale = call.mode in (Mode.KEEP, Mode.RENEW), call.mode in (Mode.STALE, Mode.RENEW)
+        assert keeps == (index in kept) and is_stale == bool(kept and index > kept[0])
+        assert not (keeps and call.outermost_only)
 
 
 @pytest.mark.parametrize("begin, outermost_only", [(0, [1, 3, 5]), (3, [5])])

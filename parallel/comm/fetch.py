@@ -37,8 +37,7 @@ class Routes:
         sent_places = [frame - clip.start for frames in sent for frame in frames]
         arrivals = tuple(frame for frames in received for frame in frames)
         return Route(
-            clip=clip,
-            send=torch.tensor(sent_places, dtype=torch.long, device=device),
+            send_places=torch.tensor(sent_places, dtype=torch.long, device=device),
             send_counts=tuple(map(len, sent)),
             receive_counts=tuple(map(len, received)),
             arrivals=arrivals,
@@ -50,8 +49,7 @@ class Routes:
 class Route:
     """What one rank sends and receives."""
 
-    clip: range
-    send: torch.Tensor  # own frames by place in the clip, peer after peer
+    send_places: torch.Tensor  # in the clip, of the frames to send, peer after peer
     send_counts: tuple[int, ...]
     receive_counts: tuple[int, ...]
     arrivals: tuple[int, ...]  # frame numbers of what comes, peer after peer
@@ -74,7 +72,7 @@ class Pending:
     def wait(self, header: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the frames that came, along `dim` in the order of `route.arrivals`, and the headers of all ranks (R, ...).
 
-        `header` takes the place of the own one. Safe to call twice.
+        `header` takes the place of the own one. May be called again: with stale context several steps read one message.
         """
         if self.work is not None:
             with self.group.waiting():
@@ -83,13 +81,14 @@ class Pending:
         own = self.header if header is None else header
         if own is None:
             return self._as_frames(self.inbox), None
-        messages, length = self.inbox.split(self.inbox_sizes), _length(own, self.inbox.dtype)
-        headers = [
-            own if peer == self.group.rank else _read_header(message[:length], own) for peer, message in enumerate(messages)
-        ]
-        bodies = [message[length:] for message in messages if len(message) > length]
-        body = bodies[0] if len(bodies) == 1 else torch.cat([self.inbox[:0], *bodies])
-        return self._as_frames(body), torch.stack(headers)
+        headers, bodies = [], []
+        for peer, message in enumerate(self.inbox.split(self.inbox_sizes)):
+            header, body = own, message  # from this rank itself, whose message is empty
+            if peer != self.group.rank:
+                header, body = _split(message, own)
+            headers.append(header)
+            bodies.append(body)
+        return self._as_frames(_join(bodies)), torch.stack(headers)
 
     def _as_frames(self, numbers: torch.Tensor) -> torch.Tensor:
         return numbers.view(-1, *self.frame_shape).movedim(0, self.dim)
@@ -119,24 +118,33 @@ def fetch(x: torch.Tensor, dim: int, route: Route, group: Group, *, header: torc
 
 def _sizes(counts: tuple[int, ...], frames: torch.Tensor, header: torch.Tensor | None, group: Group) -> list[int]:
     """Return the numbers in the message to or from each rank, of so many frames; there is none between a rank and itself."""
-    frame, head = frames.shape[1:].numel(), 0 if header is None else _length(header, frames.dtype)
+    frame, head = frames.shape[1:].numel(), 0 if header is None else _header_numbers(header, frames.dtype)
     return [0 if peer == group.rank else head + count * frame for peer, count in enumerate(counts)]
 
 
-def _length(header: torch.Tensor, dtype: torch.dtype) -> int:
+def _header_numbers(header: torch.Tensor, dtype: torch.dtype) -> int:
     """Return how many numbers of a type a header takes in a message."""
     return header.numel() * header.element_size() // dtype.itemsize
 
 
-def _read_header(numbers: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _split(message: torch.Tensor, own_header: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the header of a message, in the form of this rank's own, and the numbers behind it."""
+    length = _header_numbers(own_header, message.dtype)
     # A clone begins its own storage, aligned for any type, which a view from the middle may not be.
-    return numbers.clone().view(like.dtype).view_as(like)
+    header = message[:length].clone().view(own_header.dtype).view_as(own_header)
+    return header, message[length:]
+
+
+def _join(bodies: list[torch.Tensor]) -> torch.Tensor:
+    """Return the numbers from all ranks, rank after rank; without a copy where they all come from one, as between two ranks."""
+    filled = [body for body in bodies if len(body)]
+    return filled[0] if len(filled) == 1 else torch.cat(bodies)
 
 
 def _pack(messages: tuple[torch.Tensor, ...], frames: torch.Tensor, route: Route, header: torch.Tensor | None) -> None:
     """Fill the messages to all ranks; frames are gathered in place, without another copy."""
     head = frames.new_empty(0) if header is None else header.flatten().view(frames.dtype)
-    for message, places in zip(messages, route.send.split(route.send_counts)):
+    for message, places in zip(messages, route.send_places.split(route.send_counts)):
         if len(message):  # the one to this rank is empty
             message[: len(head)] = head
         if len(places):

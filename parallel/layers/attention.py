@@ -20,7 +20,8 @@ from .activation import Activation
 from .exchange import Exchange
 from .view import View
 
-Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values, or own frames and arrivals
+KeysValues = tuple[torch.Tensor, torch.Tensor]  # of the same frames
+OwnAndFar = tuple[torch.Tensor, torch.Tensor]  # of own frames and of arrivals: keys, or values, or places
 FEED_FORWARD = 24  # numbers, times the width, that are alive a token in a gated feed-forward
 ARRIVAL = 6  # the same for a token that came: raw, normalised, projected, keys and values
 
@@ -68,7 +69,7 @@ class FrameTransformer(nn.Module):
     def forward(self, hidden_states: Activation, num_frames: int = 1, return_dict: bool = False, **unused) -> tuple[Activation]:
         """Return (x plus what the blocks make of it,), (B x F, C, H, W)."""
         assert not return_dict and not any(value is not None for value in unused.values()), "as UNet3DConditionModel calls it"
-        x, is_ours = hidden_states.take()
+        x, is_ours = hidden_states.take()  # ours: nobody reads it after this, so that it may be written over
         x_BFCP = rearrange(x, "(b f) c h w -> b f c (h w)", f=num_frames)
         state_BFPC = self._enter(x_BFCP)
         for number in range(1, len(self.sites)):
@@ -87,25 +88,29 @@ class FrameTransformer(nn.Module):
         state_BFPC = x_BFCP.new_empty(branches, frames, pixels, self.proj_in.out_features)
         for branch, cut in self._slices(state_BFPC):
             far_FCP, total_G3 = arrivals.frames[branch, ..., cut], total_BG3[branch]
-            far = arrivals.make_once((branch, cut.start), partial(self._project_raw, far_FCP, total_G3))
+            # With stale context these stay as the first step made them, by its moments; own frames are normalised anew.
+            far_kv = arrivals.make_once((branch, cut.start), partial(self._project_raw, far_FCP, total_G3))
             near_FPC = self._project_in(x_BFCP[branch, ..., cut], total_G3)
-            state_BFPC[branch, :, cut] = self.sites[0](near_FPC, *far)
+            state_BFPC[branch, :, cut] = self.sites[0](near_FPC, far_kv)
         return state_BFPC
 
     def _project_in(self, x_FCP: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
         """Return raw frames as hidden states, (F, P, C), by the moments of the whole video."""
         return self.proj_in(rearrange(moments.normalize(x_FCP, total_G3, self.norm), "f c p -> f p c"))
 
-    def _project_raw(self, far_FCP: torch.Tensor, total_G3: torch.Tensor) -> Pair:
+    def _project_raw(self, far_FCP: torch.Tensor, total_G3: torch.Tensor) -> KeysValues:
         """Return the first site's keys and values of raw frames."""
         return cast(Site, self.sites[0]).project(self._project_in(far_FCP, total_G3))
 
     def _continue(self, number: int, state_BFPC: torch.Tensor) -> None:
-        """Put a further site's output in the place of its input; hidden states travel."""
+        """Put a further site's output in the place of its input; hidden states travel.
+
+        What was sent may still be under way when it is written over: fetch sends a copy.
+        """
         site, arrivals = cast(Site, self.sites[number]), self.exchanges[number](state_BFPC)
         for branch, cut in self._slices(state_BFPC):
-            far = arrivals.make_once((branch, cut.start), partial(site.project, arrivals.frames[branch, :, cut]))
-            state_BFPC[branch, :, cut] = site(state_BFPC[branch, :, cut], *far)
+            far_kv = arrivals.make_once((branch, cut.start), partial(site.project, arrivals.frames[branch, :, cut]))
+            state_BFPC[branch, :, cut] = site(state_BFPC[branch, :, cut], far_kv)
 
     def _leave(self, state_BFPC: torch.Tensor, x_BFCP: torch.Tensor, out_BFCP: torch.Tensor) -> None:
         """Fill `out`, which may be x, with x plus what was made of it."""
@@ -139,35 +144,37 @@ class Site(nn.Module):
         self.feed = None if feed is None else nn.Sequential(*feed)
         self.view, self.biases = view, biases
 
-    def forward(self, near_FPC: torch.Tensor, far_k_APC: torch.Tensor, far_v_APC: torch.Tensor) -> torch.Tensor:
-        """Return the hidden states of own frames after it, (F, P, C), given the keys and values that other ranks own."""
+    def forward(self, near_FPC: torch.Tensor, far_kv: KeysValues) -> torch.Tensor:
+        """Return the hidden states of own frames after it, (F, P, C), given what `project` makes of the others' frames."""
         seen_FPC = self.norm(near_FPC)
-        k, v = (self.attn.to_k(seen_FPC), far_k_APC), (self.attn.to_v(seen_FPC), far_v_APC)
+        far_k_APC, far_v_APC = far_kv
+        keys, values = (self.attn.to_k(seen_FPC), far_k_APC), (self.attn.to_v(seen_FPC), far_v_APC)
         out_FPC = torch.empty_like(near_FPC)
-        for number, block in enumerate(self.view.query_blocks):  # all of a block at once, while it is in a cache
-            start = block.queries.start - self.view.clip.start
-            queries = slice(start, start + len(block.queries))
+        for number, queries in enumerate(self.view.query_slices):  # all of a block at once, while it is in a cache
             q_PNQD = _split_heads(self.attn.to_q(seen_FPC[queries]), self.attn.heads)
-            made_QPC = _join_heads(attend_block(number, q_PNQD, k, v, self.biases))
+            made_QPC = _join_heads(attend_block(number, q_PNQD, keys, values, self.biases))
             some_QPC = near_FPC[queries] + self.attn.to_out[0](made_QPC)
             out_FPC[queries] = some_QPC if self.feed is None else some_QPC + self.feed(some_QPC)
         return out_FPC
 
-    def project(self, far_APC: torch.Tensor) -> Pair:
-        """Return the keys and values of frames that other ranks own."""
+    def project(self, far_APC: torch.Tensor) -> KeysValues:
+        """Return the keys and values, (A, P, C) each, of frames that other ranks own."""
         seen_APC = self.norm(far_APC)
         return self.attn.to_k(seen_APC), self.attn.to_v(seen_APC)
 
 
-def attend_block(number: int, q_PNQD: torch.Tensor, k: Pair, v: Pair, biases: Biases) -> torch.Tensor:
-    """Return the dual-scope attention of one block's queries, (P, N, Q, D), to keys of own frames and of arrivals, (F, P, C)."""
-    places, mask = biases.view.key_places[number], biases.masks[number]
-    k_PNKD, v_PNKD = (_split_heads(_gather(*pair, *places), q_PNQD.shape[1]) for pair in (k, v))
+def attend_block(number: int, q_PNQD: torch.Tensor, keys: OwnAndFar, values: OwnAndFar, biases: Biases) -> torch.Tensor:
+    """Return the dual-scope attention of one block's queries, (P, N, Q, D); keys and values are not in heads yet, (F, P, C)."""
+    heads, places, mask = q_PNQD.shape[1], biases.view.key_places[number], biases.masks[number]
+    k_PNKD = _split_heads(_gather(keys, places), heads)
+    v_PNKD = _split_heads(_gather(values, places), heads)
     return attention.attend(q_PNQD, k_PNKD, v_PNKD, None if mask is None else mask.to(q_PNQD.dtype), biases.scales[number])
 
 
-def _gather(own_FPC: torch.Tensor, far_APC: torch.Tensor, own: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-    """Return the frames of both at some places in each, (K, P, C)."""
+def _gather(both: OwnAndFar, places: OwnAndFar) -> torch.Tensor:
+    """Return what is at some places in each, (K, P, C): own ones first, the order of the keys in View.query_blocks."""
+    own_FPC, far_APC = both
+    own, far = places
     out_KPC = own_FPC.new_empty(len(own) + len(far), *own_FPC.shape[1:])
     torch.index_select(own_FPC, 0, own, out=out_KPC[: len(own)])
     torch.index_select(far_APC, 0, far, out=out_KPC[len(own) :])

@@ -18,7 +18,7 @@ class Conditioning:
 
     @property
     def frames(self) -> int:
-        """How many frames the clip has."""
+        """How many frames the clip has, as the layers count them: latents (view.py)."""
         return len(self.shares.share)
 
     @property
@@ -36,7 +36,7 @@ class Conditioning:
         return self
 
     def rows(self, cut: slice) -> torch.Tensor:
-        """Return the embeddings of some rows, branch after branch, each of all frames."""
+        """Return the embeddings of some rows. They lie branch after branch: row = place of the branch * frames + frame."""
         parts = []
         for place, branch in enumerate(self.branches):
             first_row = place * self.frames

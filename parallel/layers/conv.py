@@ -67,8 +67,8 @@ class NormConv(nn.Module):
     def _convolve(self, wide_FCP: torch.Tensor, weight_CK: torch.Tensor, total_G3: torch.Tensor) -> torch.Tensor:
         wide_FCP = self.between(moments.normalize(wide_FCP, total_G3, self.norm)).contiguous()
         # The model was trained with zeros beyond the ends, after norm and activation.
-        wide_FCP[: self.halo.before] = 0
-        wide_FCP[len(wide_FCP) - self.halo.after :] = 0
+        wide_FCP[: self.halo.zeros_left] = 0
+        wide_FCP[len(wide_FCP) - self.halo.zeros_right :] = 0
         taps, channels, pixels = self.conv.kernel_size[0], *wide_FCP.shape[1:]
         frames = len(wide_FCP) - taps + 1
         # Neighbouring frames lie one after another, so the windows of a convolution are there without a copy.

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..comm.fetch import Route, fetch
+from ..comm.fetch import Pending, Route, fetch
 from ..comm.group import Group
 from .call import Call
-from .stale import Message, Mode
+from .stale import KeptMessage, Mode
 
 TIME = 1  # of x_BFCP and of x_BFPC
 Value_T = TypeVar("Value_T")
@@ -40,19 +40,30 @@ class Exchange:
 
     def __call__(self, x: torch.Tensor, header: torch.Tensor | None = None) -> Arrivals:
         """Return what the route brings, of this step or of an earlier one; `x` and `header` are this rank's own."""
-        kept, place = self.call.kept.messages, (self, self.call.number)
-        if self.call.mode is Mode.STALE:
-            return self._read_again(kept[place], header)
-        sent = fetch(x, TIME, self.route, self.group, header=header)
-        if self.call.mode is Mode.RENEW:
-            old, kept[place] = kept[place], Message(sent)
-            return self._read_again(old, header)
-        if self.call.mode is Mode.KEEP:
-            kept[place] = Message(sent)
+        messages, key = self.call.kept.messages, (self, self.call.number)
+        match self.call.mode:
+            case Mode.EXACT:
+                return self._use_now(self._send(x, header), header)
+            case Mode.KEEP:
+                messages[key] = KeptMessage(self._send(x, header))
+                return self._use_now(messages[key].pending, header)
+            case Mode.STALE:
+                return self._use_again(messages[key], header)
+            case Mode.RENEW:
+                earlier = messages[key]
+                messages[key] = KeptMessage(self._send(x, header))  # a later step waits for it
+                return self._use_again(earlier, header)
+
+    def _send(self, x: torch.Tensor, header: torch.Tensor | None) -> Pending:
+        return fetch(x, TIME, self.route, self.group, header=header)
+
+    def _use_now(self, sent: Pending, header: torch.Tensor | None) -> Arrivals:
+        """Return what this step's message brings; while it is under way the other calls of the step work."""
         self.call.turns.pass_on()
         frames, headers = sent.wait(header)
         return Arrivals(frames, headers)
 
-    def _read_again(self, message: Message, header: torch.Tensor | None) -> Arrivals:
+    def _use_again(self, message: KeptMessage, header: torch.Tensor | None) -> Arrivals:
+        """Return what a message of an earlier step brought. It had a step to come, so that the turn is not passed on."""
         frames, headers = message.pending.wait(header)
         return Arrivals(frames, headers, message.made)

@@ -33,13 +33,16 @@ class Guidance:
     """The branches of a job as the UNet calls of a step."""
 
     def __init__(self, scale: float, group: Group, *, apart: bool = False):
-        """With `apart` one branch is at work at a time."""
+        """With `apart` one branch begins when the other has ended; what a job calls `together` is one call, or two in turns."""
         self.scale = scale
         every = branches(scale)
-        together = group.size == 1 and not apart
-        self.calls = [every] if together else [range(branch, branch + 1) for branch in every]
-        in_turns = len(self.calls) > 1 and not apart
-        self.turns = Turns(group.device) if in_turns else InOrder()
+        call_each = [range(branch, branch + 1) for branch in every]
+        if apart or len(every) == 1:
+            self.calls, self.turns = call_each, InOrder()
+        elif group.size == 1:  # nothing travels, and nobody waits
+            self.calls, self.turns = [every], InOrder()
+        else:
+            self.calls, self.turns = call_each, Turns(group.device)
 
     def guess(self, predict: Callable[[range], torch.Tensor]) -> torch.Tensor:
         """Return the guided guess (1, C, F, H, W); `predict` returns those of some branches, (B, C, F, H, W)."""

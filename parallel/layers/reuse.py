@@ -13,7 +13,7 @@ from .activation import Activation
 from .call import Call
 
 
-def is_reused(step: int, *, begin: int, every: int) -> bool:
+def reuses(step: int, *, begin: int, every: int) -> bool:
     """Say whether a step (from 0) runs the outermost blocks only; the first of a run, `begin`, has nothing to reuse."""
     return step != begin and step % every != 0
 
@@ -33,10 +33,10 @@ class Deep(nn.Module):
     def forward(self, hidden_states: Activation, *args: Any, **kwargs: Any) -> Any:
         """Return what the block does, or its input."""
         if self.call.outermost_only:
-            return self.pass_on(hidden_states)
+            return self.bypass(hidden_states)
         return self.block(hidden_states, *args, **kwargs)
 
-    def pass_on(self, hidden_states: Activation) -> Any:
+    def bypass(self, hidden_states: Activation) -> Any:
         """Return the input in the form of the block's output."""
         return hidden_states
 
@@ -48,7 +48,7 @@ class DeepDown(Deep):
         super().__init__(block, call)
         self.skips = skips
 
-    def pass_on(self, hidden_states: Activation) -> Any:
+    def bypass(self, hidden_states: Activation) -> Any:
         """Return the input, also in place of each skip tensor."""
         return hidden_states, (hidden_states,) * self.skips
 

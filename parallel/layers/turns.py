@@ -1,7 +1,7 @@
 """Functions that take turns: where one waits for frames, another computes, and the exchange costs no time.
 
 One works at a time, each on a thread of its own, and they change at every exchange, in the same order on all ranks, so that
-their collectives match.
+their collectives match. The one at work is `now`; it alone changes what they share, so only the change of turn needs a lock.
 """
 
 import contextvars
@@ -37,7 +37,7 @@ class Turns(InOrder):
     def __init__(self, device: torch.device):
         super().__init__()
         self.device = device
-        self.working: list[int] = []  # those that have not ended, in the order of their turns
+        self.working: list[int] = []  # those that have not ended, in the order of their turns; written by the one at work
         self.fault: BaseException | None = None  # of the first that failed: it ends the others
         self.changed = threading.Condition()  # guards `now`, and tells all when it changes
 
@@ -45,7 +45,8 @@ class Turns(InOrder):
         """Return what each function returns; raise what the first that fails does, when all have ended."""
         self.now, self.working, self.fault = 0, list(range(len(works))), None
         values: dict[int, Value_T] = {}
-        # The first works on the caller's own thread. All in the caller's context, where torch keeps its settings.
+        # The first works on the caller's own thread. All work in the caller's context, where torch keeps the settings of its
+        # compiler (torch._dynamo.config), such as the limits that compiled.py raises.
         threads = [
             threading.Thread(target=contextvars.copy_context().run, args=(self._work, number, works[number], values))
             for number in self.working[1:]
@@ -63,7 +64,7 @@ class Turns(InOrder):
         """Let the others work up to where each of them waits; call it where this one is about to."""
         if len(self.working) < 2:
             return
-        me = self.now
+        me = self.now  # who calls this is at work
         with self.changed:
             self._give_turn(self._after(me))
             self._await_turn(me)

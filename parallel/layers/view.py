@@ -22,7 +22,8 @@ def one_frame_each(latents: range) -> range:
 class View:
     """The plan of a job as one rank sees it. Equal on all ranks but for whose clip is `clip`, and how it is sliced.
 
-    The layers and the sampler count latents: `span` and `clip` are in them. What is decoded is `frames`.
+    The layers and the sampler count latents: `span`, with its `span.frames`, and `clip` are in them. Only `frames` are frames
+    of the video, which are what is decoded.
     """
 
     group: Group
@@ -64,7 +65,10 @@ class View:
 
     @cached_property
     def query_blocks(self) -> tuple[scope.QueryBlock, ...]:
-        """The clip's queries in blocks, each with its keys: first those of the clip itself, then those that come."""
+        """The clip's queries in blocks, each with its keys: first those of the clip itself, then those that come.
+
+        That order holds by `_own_first`, and attention.py gathers keys in it, or a mask's columns would be those of others.
+        """
         found = scope.query_blocks(self.clip, self.span, scope.block_length(self.span))
         return tuple(self._own_first(block) for block in found)
 
@@ -73,8 +77,14 @@ class View:
         return scope.QueryBlock(block.queries, keys, scope.kinds(block.queries, keys, self.span))
 
     @cached_property
+    def query_slices(self) -> tuple[slice, ...]:
+        """For each block of queries, where these are among own frames."""
+        first = self.clip.start
+        return tuple(slice(block.queries.start - first, block.queries.stop - first) for block in self.query_blocks)
+
+    @cached_property
     def key_places(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-        """For each block of queries, where its keys are: among own frames, and among arrivals."""
+        """For each block of queries, where its keys are, in its order: those among own frames, and those among arrivals."""
         return tuple((self._own_places(block), self._far_places(block)) for block in self.query_blocks)
 
     def _own_places(self, block: scope.QueryBlock) -> torch.Tensor:
@@ -93,14 +103,13 @@ class View:
 
 
 class Halo:
-    """The frames beside a clip. `before` and `after` count the zero frames that pad the true ends of the video."""
+    """The frames beside a clip; zero frames, so many on a side, pad the true ends of the video."""
 
     def __init__(self, view: View, reach: int):
-        span, clip = view.span, view.clip
-        self.route = view.route([scope.window(each, reach, span.frames, span.loop) for each in view.clips])
-        left = scope.inside(range(clip.start - reach, clip.start), span)
-        right = scope.inside(range(clip.stop, clip.stop + reach), span)
-        self.before, self.after = reach - len(left), reach - len(right)
+        sides = [scope.beside(clip, reach, view.span) for clip in view.clips]
+        self.route = view.route([(*left, *right) for left, right in sides])
+        left, right = sides[view.group.rank]
+        self.zeros_left, self.zeros_right = reach - len(left), reach - len(right)
         # Among own frames and arrivals: in a loop of few clips a frame beside the clip may be one of its own.
         self.left = [self.route.places[frame] for frame in left]
         self.right = [self.route.places[frame] for frame in right]
@@ -109,7 +118,7 @@ class Halo:
         """Return own frames with the halo on both sides; where the video ends, any finite frame stands in for zeros to come."""
         left = [_pick(own_FCP, edges_ECP, place) for place in self.left]
         right = [_pick(own_FCP, edges_ECP, place) for place in self.right]
-        return torch.cat([*[own_FCP[:1]] * self.before, *left, own_FCP, *right, *[own_FCP[-1:]] * self.after])
+        return torch.cat([*[own_FCP[:1]] * self.zeros_left, *left, own_FCP, *right, *[own_FCP[-1:]] * self.zeros_right])
 
 
 def _pick(own_FCP: torch.Tensor, edges_ECP: torch.Tensor, place: int) -> torch.Tensor:

@@ -53,6 +53,11 @@ def inside(frames: range, span: Span) -> list[int]:
     return [frame for frame in frames if 0 <= frame < span.frames]
 
 
+def beside(clip: range, reach: int, span: Span) -> tuple[list[int], list[int]]:
+    """Return the frames within `reach` to the left of a clip, and those to the right; at an end of the video there are fewer."""
+    return inside(range(clip.start - reach, clip.start), span), inside(range(clip.stop, clip.stop + reach), span)
+
+
 def keys(clip: range, span: Span) -> tuple[int, ...]:
     """Return the frames that a clip's queries need, ascending, its own included."""
     near = window(clip, span.local_context, span.frames, span.loop)

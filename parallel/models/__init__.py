@@ -1,1 +1,1 @@
-"""Which modules of a diffusers model mix frames: a table per family, no retyped forwards."""
+"""What a family is on a rank: its weights read, and its modules exchanged for layers over a clip, without a forward retyped."""

@@ -49,7 +49,7 @@ class BetweenSteps:
     def _keep(self, step: int, shown_CFHW: torch.Tensor, latents_BCFHW: torch.Tensor) -> None:
         clip = self.view.clip
         self.latents_CTHW[:, clip.start : clip.stop] = shown_CFHW
-        if step > self.steps:  # there were none left to run
+        if step > self.steps:  # there were none left to run, and `sample` yields once what the clip started from
             return
         if self.snapshot is not None:
             snapshots.save(self.snapshot, step, clip, latents_BCFHW, self.scheduler)

@@ -13,7 +13,7 @@ from ..layers.attention import Biases
 from ..layers.call import Call
 from ..layers.conditioning import Conditioning
 from ..layers.guidance import Guidance
-from ..layers.reuse import is_reused
+from ..layers.reuse import reuses
 from ..maths import noise, scope
 from .schedule import is_stochastic, skipped_steps
 
@@ -36,18 +36,17 @@ def denoise(
     """
     timesteps_cpu = timesteps.tolist()  # at once: to read one in the middle of a step would wait for the device
     is_drawing, clip = is_stochastic(scheduler), biases.view.clip
-    kept = kept_steps(job.tuning, len(timesteps), begin=begin)
+    keeping = keeping_steps(job.tuning, len(timesteps), begin=begin)
     for index, timestep in enumerate(timesteps[begin:], start=begin):
-        done = (skipped_steps(job) + index) / max(1, job.num_inference_steps - 1)
-        set_biases(biases, job.scope, timesteps_cpu[index], done)
-        set_call(biases.view.call, job.tuning, index, kept, begin=begin)
+        set_biases(biases, job.scope, timesteps_cpu[index], share_done(job, index))
+        set_call(biases.view.call, job.tuning, index, keeping, begin=begin)
         x = scheduler.scale_model_input(latents_BCFHW, timestep).to(unet.dtype)
         guess = guidance.guess(partial(call_unet, unet, x, timestep, conditioning))
-        step = scheduler.step
+        take_step = scheduler.step
         if is_drawing:
-            step = partial(step, generator=noise.generators(job.seed, clip, index + 1))
+            take_step = partial(take_step, generator=noise.generators(job.seed, clip, index + 1))
         # Frames become the batch, as in diffusers' pipelines, so that each can draw its own noise.
-        stepped = step(as_batch(guess), timestep, as_batch(latents_BCFHW)).prev_sample
+        stepped = take_step(as_batch(guess), timestep, as_batch(latents_BCFHW)).prev_sample
         latents_BCFHW = rearrange(stepped.float(), "f c h w -> 1 c f h w")
         yield latents_BCFHW
 
@@ -55,6 +54,11 @@ def denoise(
 def as_batch(x_BCFHW: torch.Tensor) -> torch.Tensor:
     """Return the frames of a batch of one, (F, C, H, W)."""
     return rearrange(x_BCFHW, "1 c f h w -> f c h w")
+
+
+def share_done(job: Job, index: int) -> float:
+    """Return which share, 0 to 1, of the whole schedule is over at a step (from 0) of the part that is run."""
+    return (skipped_steps(job) + index) / max(1, job.num_inference_steps - 1)
 
 
 def set_biases(biases: Biases, settings: Scope, timestep: float, done: float) -> None:
@@ -72,18 +76,24 @@ def call_unet(
         return unet(batch, timestep, encoder_hidden_states=conditioning.of(branches), return_dict=False)[0].float()
 
 
-def set_call(call: Call, tuning: Tuning, step: int, kept: list[int], *, begin: int) -> None:
+def set_call(call: Call, tuning: Tuning, step: int, keeping: list[int], *, begin: int) -> None:
     """Say what a step (from 0) does: exact, or with stale context; all layers, or the outermost blocks alone."""
-    call.mode = stale.mode(step, kept)
-    call.outermost_only = is_reused(step, begin=begin, every=tuning.reuse_every)
+    call.mode = stale.mode(step, keeping)
+    call.outermost_only = reuses(step, begin=begin, every=tuning.reuse_every)
 
 
-def kept_steps(tuning: Tuning, steps: int, *, begin: int) -> list[int]:
-    """Return the steps of a run whose messages are kept for stale ones: some of those that run all layers."""
+def keeping_steps(tuning: Tuning, steps: int, *, begin: int) -> list[int]:
+    """Return the steps (from 0) of a run that keep what they send: the last exact one, then one in `stale_for` steps or more.
 
-    def runs_all_layers(step: int) -> bool:
-        return not is_reused(step, begin=begin, every=tuning.reuse_every)
-
-    return stale.kept_steps(
-        steps, begin=begin, after=tuning.stale_after, each=tuning.stale_for, runs_all_layers=runs_all_layers
-    )
+    There are `stale_after` exact steps, or more: on a step that keeps all layers run, or some would have nothing to use, so
+    one that reuses is passed over. The first step of a run that goes on after `begin` steps has nothing to use, and is exact.
+    """
+    if tuning.stale_after is None:
+        return []
+    earliest = max(tuning.stale_after - 1, begin)
+    keeping: list[int] = []
+    for step in range(earliest, steps - 1):  # what comes on the very last step nobody would use
+        is_due = not keeping or step - keeping[-1] >= tuning.stale_for
+        if is_due and not reuses(step, begin=begin, every=tuning.reuse_every):
+            keeping.append(step)
+    return keeping

@@ -1,11 +1,11 @@
-"""One job on one rank, in four calls: encode, start, denoise, decode, with a loaded model. Read this first.
+"""One job on one rank, with a loaded model, in four calls: encode, find_start, sample, decode_clip. Read this first.
 
 Every rank runs the same lines on its own clip; only the patched layers know that there are others.
 """
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -74,11 +74,7 @@ def generate(
 
     scheduler = build(model.folder, job.scheduler)
     schedule = timesteps(scheduler, job, group.device)
-    if blocks.resume:
-        assert blocks.snapshot is not None
-        start = snapshots.resume(blocks.snapshot, blocks.resume, view.clip, scheduler, schedule, group.device)
-    else:
-        start = draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
+    latents = find_start(job, init, blocks, view=view, scheduler=scheduler, schedule=schedule)
 
     report("denoise", blocks.resume, len(schedule))
     between = BetweenSteps(
@@ -86,10 +82,10 @@ def generate(
         report=lambda step: report("denoise", step, len(schedule)), stopping=stopping,
     )  # fmt: skip
     run = sample(
-        model, job, start, conditioning, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume, notify=notify
+        model, job, latents, conditioning, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume, notify=notify
     )
-    latents = start
-    with on_device(model.unet), closing(run):
+    has_steps = len(schedule) > blocks.resume  # else `run` yields once, and needs no UNet
+    with on_device(model.unet) if has_steps else nullcontext(), closing(run):
         for step, latents in enumerate(run, start=blocks.resume + 1):
             between.after(step, latents)
 
@@ -188,6 +184,16 @@ def _encode_frames(model: Model, frames_FHWC: torch.Tensor, *, report: Report, s
             if stopping():
                 raise Stopped("stopped while encoding")
     return torch.cat(encoded, dim=2)
+
+
+def find_start(
+    job: Job, init: torch.Tensor | None, blocks: Blocks, *, view: View, scheduler: SchedulerMixin, schedule: torch.Tensor
+) -> torch.Tensor:
+    """Return the clip's latents before the first step that is left, (1, C, F, H, W): from the snapshot, or drawn."""
+    if not blocks.resume:
+        return draw_start(job, init, blocks.latents_CTHW.shape, view=view, scheduler=scheduler, schedule=schedule)
+    assert blocks.snapshot is not None
+    return snapshots.resume(blocks.snapshot, blocks.resume, view.clip, scheduler, schedule, view.group.device)
 
 
 def draw_start(

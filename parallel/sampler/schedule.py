@@ -30,7 +30,7 @@ def skipped_steps(job: Job) -> int:
 
 
 def timesteps(scheduler: SchedulerMixin, job: Job, device: torch.device) -> torch.Tensor:
-    """Set the scheduler up and return the timesteps to run, (S,), from the noisiest of at most 1000 down.
+    """Set the scheduler up and return the timesteps to run, a vector, from the noisiest of at most 1000 down.
 
     Integers, or floats for Euler. With `denoise` below 1 only the last share of them; none for a job of no steps.
     """
