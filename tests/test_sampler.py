@@ -18,7 +18,7 @@ from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.layers.attention import Biases
 from parallel.layers.view import View
 from parallel.maths.scope import Span, block_length
-from parallel.sampler import load
+from parallel.sampler import load, schedule
 from parallel.sampler.generate import Blocks, generate
 
 CPU = torch.device("cpu")
@@ -223,6 +223,23 @@ def test_offloaded_parts_leave_the_device_and_come_back(tiny):
     assert model.unet.device.type == "cpu"
     load.settle(model, device, "none")
     assert {part.device.type for part in (model.unet, model.vae, model.text_encoder)} == {"cuda"}
+
+
+@pytest.mark.parametrize("steps, denoise, run", [(10, 0.5, 5), (10, 0.76, 8), (10, 0.74, 7), (4, 0.05, 1), (3, 1.0, 3)])
+def test_denoise_runs_the_share_of_the_steps_that_is_nearest(tiny, steps, denoise, run):
+    model = folder.inspect(str(tiny))
+    work = checked(
+        Job,
+        model=str(tiny),
+        prompts=(Prompt(frame=0, text="a"),),
+        frames=1,
+        height=16,
+        width=16,
+        num_inference_steps=steps,
+        denoise=denoise,
+    )
+    for name in ("ddim", "euler", "uni_pc"):
+        assert len(schedule.timesteps(schedule.build(model, name), work, CPU)) == run
 
 
 def test_a_ramp_goes_by_the_whole_schedule_when_denoise_leaves_out_its_beginning(tiny, monkeypatch):

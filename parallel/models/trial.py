@@ -35,7 +35,8 @@ TINY = {
 
 def check_diffusers() -> None:
     """Raise JobRefused, with what to install, if the layers do not fit a diffusers newer than those that were tested."""
-    if Version(diffusers.__version__) < Version(TESTED):
+    installed = Version(diffusers.__version__).base_version  # of a development version the one that it is to become
+    if Version(installed) < Version(TESTED):
         return
     try:
         apart = difference()
