@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from harness.places import ROOT
 from harness.processes import ends
 from harness.ranks import Ranks
 from parallel.pool import Pool, launchers, local
-from parallel.pool.launchers import Forking, Launcher
+from parallel.pool.launchers import Forking, Launcher, Process
 
 configuration.set_hypothesis_home_dir(tempfile.gettempdir())  # nothing is to be left in the repository
 settings.register_profile("here", database=None, deadline=None)
@@ -61,10 +62,18 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 class Shared:
-    """A launcher whose template outlives the pools that use it."""
+    """A launcher whose template outlives the pools that use it. Some tests run two pools at once."""
 
-    def __init__(self, launcher: Launcher):
-        self.prepare, self.start = launcher.prepare, launcher.start
+    def __init__(self, launcher: Launcher, lock: threading.Lock):
+        self._launcher, self._lock = launcher, lock
+
+    def prepare(self, should_stop) -> None:
+        with self._lock:
+            self._launcher.prepare(should_stop)
+
+    def start(self, module: str) -> Process:
+        with self._lock:
+            return self._launcher.start(module)
 
     def stop(self) -> None:
         """Somebody else stops it."""
@@ -74,7 +83,8 @@ class Shared:
 def one_template(nothing_is_left):
     """What the pools of all tests start their ranks with that are given no other: one template for all saves them its imports."""
     everybodys, fastest = Forking() if launchers.can_fork() else launchers.Plain(), local.fastest_launcher
-    local.fastest_launcher = lambda ranks: Shared(everybodys)
+    lock = threading.Lock()
+    local.fastest_launcher = lambda ranks: Shared(everybodys, lock)
     yield
     local.fastest_launcher = fastest
     everybodys.stop()
