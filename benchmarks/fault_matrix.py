@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
-from harness.faulty_worker import KINDS, POINTS
+from harness import faulty_worker
+from harness.faulty_worker import FILE, KINDS, POINTS
 from harness.processes import ends
 from parallel.job.errors import RankFailed
 from parallel.job.job import Job
-from parallel.pool import Pool, Video, ranks
+from parallel.pool import Pool, Video
 from parallel.pool.watch import Patience
 
 SIZE = 3
@@ -50,16 +50,14 @@ def cases(rounds: int) -> list[tuple[int, str, str, int]]:
 @contextmanager
 def faulty(rank: int, point: str, kind: str) -> Iterator[None]:
     """Let the ranks that start inside the block have one fault, once."""
-    before = ranks.WORKER
     with tempfile.TemporaryDirectory() as folder:
-        ranks.WORKER = "harness.faulty_worker"
-        os.environ["VIDEO_INFINITY_FAULT"] = f"{rank},{point},{kind},{folder}/happened"
+        os.environ[FILE] = f"{folder}/fault"
         try:
-            yield
-            assert Path(folder, "happened").exists(), f"{kind} at {point} did not happen"
+            with faulty_worker.faulty(rank, point, kind) as file:
+                yield
+                assert not file.exists(), f"{kind} at {point} did not happen"
         finally:
-            ranks.WORKER = before
-            del os.environ["VIDEO_INFINITY_FAULT"]
+            del os.environ[FILE]
 
 
 def run(job: Job, expected: Video, *, rounds: int) -> Tally:

@@ -1,19 +1,40 @@
 """A rank that has one fault: the pool's own worker, but for what happens as it is about to say that it got somewhere.
 
-The environment says which: VIDEO_INFINITY_FAULT is `RANK,POINT,KIND,FILE`. The file is made when the fault happens, so that it
-happens once. (Nothing in the pack reads this variable.)
+A file says which, `RANK,POINT,KIND`, and is gone when the fault happens, so that it happens once. The environment says which file:
+the same for all faults of a process, whose ranks can so be forked from one template. (Nothing in the pack reads that variable.)
 """
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from parallel.pool import ranks
 from parallel.rank import worker
 from parallel.wire import channel as wire
 from parallel.wire.messages import Done, Step
 
+FILE = "VIDEO_INFINITY_FAULT"
 POINTS = ("load", "encode", "first step", "middle step", "last step", "decode", "hand-over")
 KINDS = ("SIGKILL", "SIGSTOP", "exception", "out of memory")
 send = wire.send
+
+
+@contextmanager
+def faulty(rank: int, point: str, kind: str) -> Iterator[Path]:
+    """Let the ranks that start inside have one fault, once; give the file that is gone when it has happened.
+
+    The environment must name the file already, as the ranks' template must have it, too.
+    """
+    file, before = Path(os.environ[FILE]), ranks.WORKER
+    file.write_text(f"{rank},{point},{kind}")
+    ranks.WORKER = "harness.faulty_worker"
+    try:
+        yield file
+    finally:
+        ranks.WORKER = before
+        file.unlink(missing_ok=True)
 
 
 def point_of(message) -> str | None:
@@ -43,13 +64,10 @@ def befall(kind: str) -> None:
 
 def send_or_fail(channel, message) -> None:
     """Send a message, or have the fault."""
-    who, where, kind, file = os.environ["VIDEO_INFINITY_FAULT"].split(",")
-    if point_of(message) == where and message.rank == int(who):
-        try:
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            pass
-        else:
+    with suppress(FileNotFoundError):  # it has happened
+        who, where, kind = Path(os.environ[FILE]).read_text().split(",")
+        if point_of(message) == where and message.rank == int(who):
+            os.unlink(os.environ[FILE])
             befall(kind)
     send(channel, message)
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import configuration, settings
 
 from harness import builders
+from harness.faulty_worker import FILE
 from harness.places import ROOT
 from harness.processes import ends
 from harness.ranks import Ranks
@@ -80,10 +81,11 @@ class Shared:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_template(nothing_is_left):
+def one_template(nothing_is_left, tmp_path_factory):
     """What the pools of all tests start their ranks with that are given no other: one template for all saves them its imports."""
     everybodys, fastest = Forking() if launchers.can_fork() else launchers.Plain(), local.fastest_launcher
     lock = threading.Lock()
+    os.environ[FILE] = str(tmp_path_factory.mktemp("faults") / "fault")  # now, so that the template has it
     local.fastest_launcher = lambda ranks: Shared(everybodys, lock)
     yield
     local.fastest_launcher = fastest

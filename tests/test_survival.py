@@ -5,15 +5,17 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from harness import faulty_worker
 from harness.jobs import job
 from harness.processes import ends
 from parallel.job.errors import Overflowed, RankFailed, RankLost, Stopped
-from parallel.pool import Pool, listen, ranks
+from parallel.pool import Pool, listen
 from parallel.pool.watch import Patience, Watch
 from parallel.wire import channel as wire
 from parallel.wire.messages import Done, Failed, RankReport, Ready, Step, Stop
@@ -22,14 +24,10 @@ SHORT = Patience(first=20, floor=2, factor=10)
 
 
 @pytest.fixture
-def faulty(monkeypatch, tmp_path):
+def faulty():
     """A function that lets the next ranks have one fault."""
-
-    def plan(rank: int, point: str, kind: str) -> None:
-        monkeypatch.setattr(ranks, "WORKER", "harness.faulty_worker")
-        monkeypatch.setenv("VIDEO_INFINITY_FAULT", f"{rank},{point},{kind},{tmp_path / f'{rank}{point}{kind}'}")
-
-    return plan
+    with ExitStack() as stack:
+        yield lambda rank, point, kind: stack.enter_context(faulty_worker.faulty(rank, point, kind))
 
 
 @pytest.mark.parametrize(
