@@ -26,7 +26,7 @@ demo: $(ENV)/installed ## make 96 frames on two CPU ranks, into demo/
 	@echo "demo: look at demo/video.mp4 and demo/contact_sheet.png"
 
 test: $(ENV)/installed $(ENV)/comfyui ## run all tests
-	@echo "test: all tests, on real gloo ranks and in a real ComfyUI (about fifteen minutes on two cores)"
+	@echo "test: all tests, on real gloo ranks and in a real ComfyUI (about ten minutes on two cores)"
 	@$(RUN) -m pytest -q --durations=15
 
 bench-test: $(ENV)/installed ## run the tests of what measures: benchmarks, metrics, the pages' writers
