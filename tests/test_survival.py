@@ -143,6 +143,16 @@ def test_time_in_which_nobody_listened_is_not_a_ranks_silence(tiny):
         assert pool.run(job(tiny, num_inference_steps=30), on_step=slow).restarts == 0 and slept
 
 
+def test_time_that_is_left_out_is_nobodys_silence(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("parallel.pool.watch.time.monotonic", lambda: now[0])
+    watch = Watch(Patience())
+    watch.begin(2)
+    now[0] = 10.0
+    watch.leave_out(4.0)
+    assert watch.silence(0) == watch.silence(1) == watch.silence(0, 1) == 6.0
+
+
 def test_what_a_rank_may_take_comes_from_its_own_steps(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("parallel.pool.watch.time.monotonic", lambda: now[0])
