@@ -229,6 +229,20 @@ class Faked:
         return list(listen.listen(self, kind, number=1, patience=patience, should_stop=lambda: stop))
 
 
+def test_the_rank_that_broke_is_blamed_and_not_one_that_lost_it():
+    """Who lost a peer says so first: the one that broke has to write its traceback."""
+    failed = {"number": 1, "traceback": ""}
+    ranks = Faked(3)
+    for victim in (0, 2):
+        wire.send(ranks.ends[victim], Failed(rank=victim, fault="peer", message="could not go on: gone", **failed))
+    told = threading.Timer(0.3, wire.send, [ranks.ends[1], Failed(rank=1, fault="crash", message="failed: a layer", **failed)])
+    told.start()
+    with pytest.raises(RankFailed, match=r"^rank 1 on cpu failed: a layer$") as error:
+        ranks.listen()
+    told.join()
+    assert error.value.rank == 1
+
+
 def test_of_ranks_that_meet_none_is_blamed():
     with pytest.raises(
         RankLost, match=r"^a rank is stuck, one of rank 0 on cpu and rank 1 on cpu, .*: did not meet in"
