@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from parallel.job.errors import JobRefused
 from parallel.pool import Pool, devices
 from parallel.wire import cgroup
 
@@ -117,3 +118,10 @@ def test_ranks_and_their_threads_follow_the_quota(monkeypatch):
     monkeypatch.setattr(devices.cgroup, "cpu_quota", lambda: 8.0)
     assert [Pool((device,) * 2).threads for device in ("cpu", "cuda:0")] == [4, 4]
     assert Pool(("cpu",), threads=3).threads == 3
+
+
+def test_a_gpu_takes_one_rank(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert devices.resolve("cuda:1, cuda:0") == ("cuda:1", "cuda:0")
+    with pytest.raises(JobRefused, match=r"^devices cuda:0,cuda:0: one rank a GPU: name each GPU once$"):
+        devices.resolve("cuda:0,cuda:0")

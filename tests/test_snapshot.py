@@ -163,3 +163,14 @@ def test_a_snapshot_is_written_whole_or_not_at_all(stored, tmp_path, monkeypatch
         snapshot_file.save(file, Stored(kept.job, kept.step + 1, kept.planes))
     assert file.read_bytes() == before and json.loads(before[8 : 8 + int.from_bytes(before[:8], "little")])
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_clip_that_was_written_over_in_part_is_of_no_step():
+    """Else what a rank leaves that is killed in the middle of it would pass for whole."""
+    planes, marks = (torch.zeros(shape) for shape in shapes((1, 6, 2, 2), 0))
+    snapshot = Snapshot(planes, marks.long())
+    for step in (1, 2):
+        snapshot.write_clip(step, range(6), [torch.ones(1, 1, 6, 2, 2)])
+    with pytest.raises(RuntimeError):
+        snapshot.write_clip(3, range(6), [torch.ones(1, 1, 5, 2, 2)])
+    assert (snapshot.marks[1] == 0).all() and snapshot.whole() == 2
