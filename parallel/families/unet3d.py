@@ -115,7 +115,7 @@ class UNet3D(Frozen):
     @property
     def weight_folders(self) -> tuple[Path, ...]:
         """The parts that have weights."""
-        return self.unet, self.vae, self.text_encoder
+        return tuple(getattr(self, name) for name in self.parts_with_weights)
 
     def latents_shape(self, job: Job) -> tuple[int, int, int, int]:
         """Return the shape (C, T, h, w) of a job's latents."""

@@ -83,7 +83,7 @@ class Plain:
 
     def start(self, module: str) -> Process:
         """Return a new process that runs a module."""
-        return _popen(launch.command(module), subprocess.PIPE)
+        return _popen(launch.command(module), launch.environment(), subprocess.PIPE)
 
     def stop(self) -> None:
         """Nothing is kept."""
@@ -153,19 +153,14 @@ class Template:
         self.invocation = invocation
         self._ready = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                self.process = _popen(invocation.command, theirs.fileno())
-            except OSError:
-                self._socket.close()
-                raise
-        assert self.process.stdout is not None
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._socket.close)
+            with theirs:
+                self.process = _popen(invocation.command, invocation.environment, theirs.fileno())
+            undo.callback(self.process.kill)
+            assert self.process.stdout is not None
             self._output = Output(self.process.stdout)
-        except RuntimeError:  # there can be no thread
-            self._socket.close()
-            self.process.kill()
-            raise
+            undo.pop_all()
 
     def serves(self, invocation: Invocation) -> bool:
         """Say whether it runs, and is as a process would be that is called in this way now."""
@@ -297,10 +292,10 @@ class Forked:
         return UNKNOWN if code is None else code
 
 
-def _popen(command: list[str], stdin: int) -> subprocess.Popen:
+def _popen(command: list[str], environment: dict[str, str], stdin: int) -> subprocess.Popen:
     return subprocess.Popen(
         command,
-        env=launch.environment(),
+        env=environment,
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
