@@ -23,6 +23,11 @@ class Geometry(Frozen):
         """Return the latent that holds a frame."""
         return self.latents(frame + 1) - 1
 
+    def middle_frame(self, latent: int) -> int:
+        """Return the frame in the middle of those that a latent holds: what is said of frames holds for the latent as for it."""
+        frames = self.frames_of(range(latent, latent + 1))
+        return frames[len(frames) // 2]
+
     def frames_of(self, latents: range) -> range:
         """Return the frames that consecutive latents hold; of the last one of a video also those past its end."""
         return range(self._first_frame(latents.start), self._first_frame(latents.stop))

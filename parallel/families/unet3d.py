@@ -5,7 +5,7 @@ file. The formulas of its net are in unet_shape.py. Its rank half is models/unet
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -126,6 +126,14 @@ class UNet3D(Frozen):
         kind = self.schedulers.get(scheduler, self.scheduler_class)
         return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
 
+    def net_at(self, timestep: float) -> int:
+        """Return the number of the net that is at work at a timestep: there is one."""
+        return 0
+
+    def scheduler_settings(self, kind: str, config: dict[str, Any], shift: float | None) -> dict[str, Any]:
+        """Return what a scheduler of a class has in place of the folder's configuration."""
+        return {}
+
     def count_messages(self) -> int:
         """Return how many exchanges one UNet call makes."""
         return count_messages(self.unet_shape)
@@ -191,4 +199,4 @@ def _own_size(sample_size: int | tuple[int, int] | None, scale: int) -> tuple[in
 
 def _branches(job: Job, *, apart: bool) -> int:
     """Return how many branches are alive at once: two, in one call or in calls that take turns, or one."""
-    return 2 if job.guidance_scale > 1 and not apart else 1
+    return 2 if job.most_guidance > 1 and not apart else 1

@@ -116,6 +116,16 @@ class Job(Frozen):
     fps: float = Field(8.0, gt=0, le=MAX_FPS, allow_inf_nan=False)
     num_inference_steps: int = Field(20, ge=0, le=1000)
     guidance_scale: float = Field(7.5, ge=0, le=100, allow_inf_nan=False)
+    guidance_scale_2: float | None = Field(
+        None, ge=0, le=100, allow_inf_nan=False, description="of a model's second net; None: as the first's"
+    )
+    shift: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="of a flow schedule: more steps at high noise; None: the model's own",
+    )
     seed: int = Field(0, ge=0, lt=2**64)
     scheduler: Scheduler = "model"
     loop: bool = False
@@ -141,6 +151,15 @@ class Job(Frozen):
                 f"use frames 0 to {self.frames - 1}"
             )
         return self
+
+    @property
+    def most_guidance(self) -> float:
+        """The largest guidance scale of any net."""
+        return max(self.guidance_scale, self.guidance_of(1))
+
+    def guidance_of(self, net: int) -> float:
+        """Return the guidance scale of a net, from 0 in the order of their work."""
+        return self.guidance_scale if net == 0 or self.guidance_scale_2 is None else self.guidance_scale_2
 
     @property
     def item_bytes(self) -> int:

@@ -4,7 +4,6 @@ What travels is hidden states, half the bytes of keys and values; the receiver p
 also carries the moments of the group norm that comes before, with raw frames that the receiver normalises as its own.
 """
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
@@ -26,29 +25,27 @@ FEED_FORWARD = 24  # numbers, times the width, that are alive a token in a gated
 ARRIVAL = 6  # the same for a token that came: raw, normalised, projected, keys and values
 
 
-@dataclass
 class Biases:
-    """What this step adds to the logits of each scope, set by the sampler between steps, and the masks that follow."""
+    """What is added to the logits of each scope, as the sampler says from step to step (call.py), and the masks that follow."""
 
-    view: View
-    trained_frames: int | None = None
-    current: tuple[float, float] = (0.0, 0.0)
-    masks: list[torch.Tensor | None] = field(default_factory=list)
-    scales: list[torch.Tensor | None] = field(default_factory=list)
-
-    def __post_init__(self):
-        self.set(0.0, 0.0)
-        device, blocks = self.view.group.device, self.view.query_blocks
-        trained = self.trained_frames
+    def __init__(self, view: View, trained_frames: int | None = None):
+        self.view = view
+        self._masks: tuple[tuple[float, float], list[torch.Tensor | None]] | None = None
+        device, blocks, trained = view.group.device, view.query_blocks, trained_frames
         self.scales = [None if trained is None else attention.logit_scale(b.kinds_QK, trained).to(device) for b in blocks]
 
     def set(self, local: float, global_: float) -> None:
         """Set the biases for the steps to come."""
-        if self.masks and (local, global_) == self.current:
-            return
-        self.current = (local, global_)
-        masks = [attention.logit_mask(block.kinds_QK, local, global_) for block in self.view.query_blocks]
-        self.masks = [None if mask is None else mask.to(self.view.group.device) for mask in masks]
+        self.view.call.biases = (local, global_)
+
+    @property
+    def masks(self) -> list[torch.Tensor | None]:
+        """The mask of each block of queries on this step."""
+        current = self.view.call.biases
+        if self._masks is None or self._masks[0] != current:
+            masks = [attention.logit_mask(block.kinds_QK, *current) for block in self.view.query_blocks]
+            self._masks = current, [None if mask is None else mask.to(self.view.group.device) for mask in masks]
+        return self._masks[1]
 
 
 class FrameTransformer(nn.Module):

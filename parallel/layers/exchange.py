@@ -32,6 +32,23 @@ class Arrivals:
         return self.made[part]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """An exchange under way: of this step, or one that an earlier step kept."""
+
+    call: Call
+    pending: Pending
+    header: torch.Tensor | None
+    earlier: KeptMessage | None = None
+
+    def finish(self) -> Arrivals:
+        """Return what comes. While a message of this step is under way the other calls of the step work."""
+        if self.earlier is None:
+            self.call.turns.pass_on()
+            return Arrivals(*self.pending.wait(self.header))
+        return Arrivals(*self.pending.wait(self.header), self.earlier.made)  # it had a step to come: the turn is not passed on
+
+
 class Exchange:
     """Fetch along one route. Collective: every rank makes the same calls."""
 
@@ -40,30 +57,23 @@ class Exchange:
 
     def __call__(self, x: torch.Tensor, header: torch.Tensor | None = None) -> Arrivals:
         """Return what the route brings, of this step or of an earlier one; `x` and `header` are this rank's own."""
+        return self.begin(x, header).finish()
+
+    def begin(self, x: torch.Tensor, header: torch.Tensor | None = None) -> Begun:
+        """Send what this step sends; what needs nobody can be computed before `finish`."""
         messages, key = self.call.kept.messages, (self, self.call.number)
         match self.call.mode:
             case Mode.EXACT:
-                return self._use_now(self._send(x, header), header)
+                return Begun(self.call, self._send(x, header), header)
             case Mode.KEEP:
                 messages[key] = KeptMessage(self._send(x, header))
-                return self._use_now(messages[key].pending, header)
+                return Begun(self.call, messages[key].pending, header)
             case Mode.STALE:
-                return self._use_again(messages[key], header)
+                return Begun(self.call, messages[key].pending, header, messages[key])
             case Mode.RENEW:
                 earlier = messages[key]
                 messages[key] = KeptMessage(self._send(x, header))  # a later step waits for it
-                return self._use_again(earlier, header)
+                return Begun(self.call, earlier.pending, header, earlier)
 
     def _send(self, x: torch.Tensor, header: torch.Tensor | None) -> Pending:
         return fetch(x, TIME, self.route, self.group, header=header)
-
-    def _use_now(self, sent: Pending, header: torch.Tensor | None) -> Arrivals:
-        """Return what this step's message brings; while it is under way the other calls of the step work."""
-        self.call.turns.pass_on()
-        frames, headers = sent.wait(header)
-        return Arrivals(frames, headers)
-
-    def _use_again(self, message: KeptMessage, header: torch.Tensor | None) -> Arrivals:
-        """Return what a message of an earlier step brought. It had a step to come, so that the turn is not passed on."""
-        frames, headers = message.pending.wait(header)
-        return Arrivals(frames, headers, message.made)

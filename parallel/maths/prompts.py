@@ -1,7 +1,7 @@
 """Prompt timeline -> the prompts of each frame and their shares, by its number alone."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,9 +55,9 @@ class Shares:
         return needed.tolist(), Shares(torch.searchsorted(needed, before), torch.searchsorted(needed, now), self.share)
 
 
-def share(clip: range, timeline: Timeline) -> Shares:
-    """Return the shares of a clip's frames."""
-    before, now, shares = zip(*(at(frame, timeline) for frame in clip))
+def share(frames: Iterable[int], timeline: Timeline) -> Shares:
+    """Return the shares of some frames."""
+    before, now, shares = zip(*(at(frame, timeline) for frame in frames))
     return Shares(torch.tensor(before), torch.tensor(now), torch.tensor(shares))
 
 

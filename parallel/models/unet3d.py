@@ -1,24 +1,32 @@
 """`UNet3DConditionModel`: ModelScope, ZeroScope, VideoCrafter2 conversions, and the bundled model."""
 
+import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet3DConditionModel
+from diffusers import AutoencoderKL, UNet3DConditionModel
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from diffusers.models.upsampling import Upsample2D
+from einops import rearrange
 from torch import nn
+from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizerFast, PreTrainedTokenizerBase
 
+from ..families.unet3d import UNet3D
 from ..families.unet_shape import UNetShape
+from ..job.job import Job
 from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
 from ..layers.call import Call
 from ..layers.compiled import Compiler
+from ..layers.conditioning import Conditioning
 from ..layers.conv import CONVS, FrameConvs
 from ..layers.frames import OverFrames
 from ..layers.patch import Change, Swap
@@ -34,6 +42,86 @@ OVER_FRAMES: dict[type[nn.Module], tuple[str, ...]] = {
     Downsample2D: (),
     Upsample2D: (),
 }
+
+
+@dataclass(frozen=True)
+class UNet3DModel:
+    """The rank half of the family: its parts, and how the sampler uses them (model.py)."""
+
+    folder: UNet3D
+    dtype: torch.dtype
+    unet: UNet3DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: PreTrainedTokenizerBase
+
+    decode_reach = encode_reach = 0  # a VAE for pictures
+
+    @classmethod
+    def load(cls, folder: UNet3D, dtype: torch.dtype) -> "UNet3DModel":
+        """Load all parts into host memory; raise what table.load does."""
+        from . import trial
+
+        trial.check_diffusers()
+        return cls(
+            folder=folder,
+            dtype=dtype,
+            unet=load(folder.unet, dtype, fps_cond=folder.fps_cond),
+            vae=weights.load(AutoencoderKL, folder.vae, dtype, may_have=""),
+            text_encoder=weights.load(CLIPTextModel, folder.text_encoder, dtype, may_have=""),
+            tokenizer=_tokenizer(folder.tokenizer),
+        )
+
+    @property
+    def nets(self) -> tuple[UNet3DConditionModel]:
+        return (self.unet,)
+
+    @property
+    def text_length(self) -> int:
+        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+
+    def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
+        masked = getattr(self.text_encoder.config, "use_attention_mask", False)
+        return self.text_encoder(tokens_SL, attention_mask=mask_SL if masked else None)[0]
+
+    def changes(
+        self, net: UNet3DConditionModel, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None
+    ) -> list[Change]:
+        biases = Biases(view, job.scope.trained_frames)
+        found = frame_changes(net, view, biases, offload_skips=offload_skips, compiler=compiler) + fps_changes(net, job.fps)
+        return found + (reuse_changes(net, view.call) if job.tuning.reuse_every > 1 else [])
+
+    def guess(
+        self, net: UNet3DConditionModel, x_BCFHW: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        return net(x_BCFHW, timestep, encoder_hidden_states=conditioning, return_dict=False)[0]
+
+    def decode(self, latents_BCFHW: torch.Tensor, first: int, wanted: Sequence[range]) -> Iterator[tuple[range, torch.Tensor]]:
+        at_once = self.folder.decoded_at_once
+        for run in wanted:
+            for start in range(run.start, run.stop, at_once):
+                some = range(start, min(start + at_once, run.stop))
+                own = latents_BCFHW[0, :, some.start - first : some.stop - first]
+                part_FCHW = rearrange(own, "c f h w -> f c h w") / self.folder.scaling_factor
+                with torch.inference_mode():
+                    pictures = self.vae.decode(part_FCHW.to(self.vae.device, self.dtype)).sample
+                yield some, pictures
+
+    def encode(self, frames_FHWC: torch.Tensor, first: int, wanted: range) -> Iterator[torch.Tensor]:
+        for number in wanted:
+            frame_HWC = frames_FHWC[number - first]
+            picture = frame_HWC if frame_HWC.is_floating_point() else frame_HWC.float() / 255
+            image = (rearrange(picture, "h w c -> 1 c h w") * 2 - 1).to(self.vae.device, self.dtype)
+            with torch.inference_mode():
+                latent = self.vae.encode(image).latent_dist.mode().float() * self.folder.scaling_factor
+            yield latent[:, :, None]
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer of the class that its configuration names or, if it names none, CLIP's."""
+    named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
+    kind = AutoTokenizer if named else CLIPTokenizerFast
+    return kind.from_pretrained(folder, local_files_only=True)
 
 
 def load(folder: Path, dtype: torch.dtype, *, fps_cond: bool) -> UNet3DConditionModel:

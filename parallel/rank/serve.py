@@ -8,8 +8,9 @@ import torch
 
 from ..comm.group import Group, open_group
 from ..job.errors import Stopped
+from ..models.model import Model
+from ..models.table import load
 from ..sampler.generate import Blocks, generate
-from ..sampler.load import Model, load
 from ..wire import channel
 from ..wire.blocks import attach
 from ..wire.messages import Done, Notice, Phase, RankReport, Ready, Start, Step, Stop, Work

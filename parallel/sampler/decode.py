@@ -1,29 +1,74 @@
 """Decode: the clip's latents -> its frames, a few at a time, straight into the shared block."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from einops import rearrange
 
+from ..comm.fetch import fetch
+from ..job.errors import Stopped
+from ..layers.view import View
+from ..maths import scope
+from ..models.model import Model
+from ..wire.snapshot import Snapshot
 from .finite import is_finite, overflowed
-from .load import Model
+
+TIME = 2  # of latents (1, C, F, h, w)
 
 
-def decode(model: Model, latents_BCFHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Write float32 frames in [0, 1] to some places of `out_FHWC`; yield a few places after each few that are done.
+def with_context(latents_BCFHW: torch.Tensor, view: View, reach: int) -> torch.Tensor:
+    """Return the clip's latents behind those that its decode depends on, which other ranks have. Collective.
 
-    A place holds one latent and one frame. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite.
+    At the beginning of the video there are fewer; with `loop`, too: a VAE that sees what came before begins with it.
     """
-    at_once = model.folder.decoded_at_once
-    for start in range(0, len(places), at_once):
-        some = places[start : start + at_once]
-        part = rearrange(latents_BCFHW[0, :, list(some)], "c f h w -> f c h w") / model.folder.scaling_factor
-        with torch.inference_mode():
-            images = model.vae.decode(part.to(model.vae.device, model.dtype)).sample
-        if not is_finite(images):
+    if reach == 0:
+        return latents_BCFHW
+    ends = scope.Span(view.span.frames, 0, 0)
+    route = view.route([tuple(scope.beside(clip, reach, ends)[0]) for clip in view.clips])
+    arrived, _ = fetch(latents_BCFHW, TIME, route, view.group).wait()
+    return torch.cat([arrived, latents_BCFHW], dim=TIME)
+
+
+def decode_clip(
+    model: Model,
+    latents_BCFHW: torch.Tensor,
+    out_THWC: torch.Tensor,
+    view: View,
+    *,
+    snapshot: Snapshot | None,
+    report: Callable[[int, int], None],
+    stopping: Callable[[], bool],
+) -> None:
+    """Write those frames of the clip that no rank has decoded before, float32 in [0, 1], into the whole video's.
+
+    The latents end with the clip's own. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite; Stopped.
+    """
+    missing = list(view.frames) if snapshot is None else snapshot.missing(view.frames)
+    done = len(view.frames) - len(missing)
+    report(done, len(view.frames))
+    wanted = runs(map(model.folder.geometry.latent_of, missing))
+    first = view.clip.stop - latents_BCFHW.shape[TIME]
+    for frames, pictures_FCHW in model.decode(latents_BCFHW, first, wanted):
+        if not is_finite(pictures_FCHW):
             raise overflowed(model.dtype, "while the VAE decoded")
-        write_frames(images, out_FHWC, some)
-        yield some
+        within = range(frames.start, min(frames.stop, view.frames.stop))
+        write_frames(pictures_FCHW[: len(within)], out_THWC, within)
+        if snapshot is not None:
+            snapshot.mark_decoded(list(within))
+        done += len(within)
+        report(min(done, len(view.frames)), len(view.frames))
+        if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
+            raise Stopped("stopped while decoding")
+
+
+def runs(numbers: Iterable[int]) -> list[range]:
+    """Return ascending numbers, repeats allowed, as ranges of consecutive ones."""
+    found: list[range] = []
+    for number in numbers:
+        if found and number <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(found[-1].stop, number + 1))
+        else:
+            found.append(range(number, number + 1))
+    return found
 
 
 def write_frames(images_FCHW: torch.Tensor, out_FHWC: torch.Tensor, places: Sequence[int]) -> None:

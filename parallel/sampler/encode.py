@@ -1,18 +1,17 @@
-"""Encode: prompts -> the conditioning of each frame of the clip; init frames -> the clip's latents."""
+"""Encode: prompts -> the conditioning of each latent of the clip."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 
 from ..job.errors import Stopped
 from ..job.job import Job
 from ..layers.conditioning import Conditioning
 from ..layers.guidance import NEGATIVE, branches
 from ..maths import emphasis, prompts
-from .load import Model
+from ..models.model import Model
 
 TEXTS_AT_ONCE = 64  # a longer timeline is encoded in parts, so that memory does not grow with it
 LONG_NOTICES = 5
@@ -36,9 +35,9 @@ class Tokens:
 def tokenize(model: Model, text: str) -> Tokens:
     """Return a prompt's tokens, as many as the text encoder takes: weights by ComfyUI's rules, the end left out, padded."""
     tokenizer = model.tokenizer
-    length = _length(model)
+    length = model.text_length
     empty = tokenizer("").input_ids
-    begin, end = empty[:1], empty[1:]
+    begin, end = empty[:-1], empty[-1:]  # a T5 has no token that begins a prompt
     numbers, weights = [], []
     for part, weight in emphasis.read(text):
         of_part = tokenizer(part).input_ids
@@ -56,10 +55,6 @@ def tokenize(model: Model, text: str) -> Tokens:
     )
 
 
-def _length(model: Model) -> int:
-    return min(model.tokenizer.model_max_length, model.text_encoder.config.max_position_embeddings)
-
-
 @torch.inference_mode()
 def encode_tokens(model: Model, tokens: Sequence[Tokens]) -> torch.Tensor:
     """Return the embeddings of some prompts, (S, L, D), as diffusers' text-to-video pipelines make them, weighed."""
@@ -72,11 +67,10 @@ def encode_tokens(model: Model, tokens: Sequence[Tokens]) -> torch.Tensor:
 
 
 def _run(model: Model, tokens: Sequence[Tokens]) -> torch.Tensor:
-    encoder = model.text_encoder
-    numbers = torch.tensor([each.numbers for each in tokens], device=encoder.device)
-    masked = getattr(encoder.config, "use_attention_mask", False)
-    mask = torch.tensor([each.mask for each in tokens], device=encoder.device) if masked else None
-    return encoder(numbers, attention_mask=mask)[0]
+    device = model.text_encoder.device
+    numbers_SL = torch.tensor([each.numbers for each in tokens], device=device)
+    mask_SL = torch.tensor([each.mask for each in tokens], device=device)
+    return model.embed(numbers_SL, mask_SL)
 
 
 def encode_prompts(
@@ -88,14 +82,17 @@ def encode_prompts(
     report: Callable[[int, int], None] = lambda done, of: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Conditioning:
-    """Return the conditioning of a clip's frames, in the branches that guidance asks for.
+    """Return the conditioning of a clip's latents, in the branches that guidance asks for.
 
     `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. Raises Stopped, on
     this rank alone, between two parts of a long timeline.
     """
     starts = tuple(prompt.frame for prompt in job.prompts)
-    shares = prompts.share(clip, prompts.Timeline(job.frames, starts, job.fade, job.loop))
-    every_branch = branches(job.guidance_scale)
+    frames = map(model.folder.geometry.middle_frame, clip)
+    last = job.frames - 1  # of the last latent the frames past the video's end hear what its last one does
+    timeline = prompts.Timeline(job.frames, starts, job.fade, job.loop)
+    shares = prompts.share([min(frame, last) for frame in frames], timeline)
+    every_branch = branches(job.most_guidance)
     texts = [job.negative, *(prompt.text for prompt in job.prompts)]
     is_long = len(texts) > TEXTS_AT_ONCE
     if is_long:
@@ -145,7 +142,7 @@ def _notices(model: Model, tokens: dict[str, Tokens]) -> Iterator[str]:
     for text in too_long[:LONG_NOTICES]:
         left_out = model.tokenizer.decode(tokens[text].left_out, skip_special_tokens=True)
         yield (
-            f"the prompt {_short(text, 40)!r} is too long: the text encoder takes {_length(model)} tokens, and leaves out "
+            f"the prompt {_short(text, 40)!r} is too long: the text encoder takes {model.text_length} tokens, and leaves out "
             f"{_short(left_out, 200)!r}"
         )
     if len(too_long) > LONG_NOTICES:
@@ -158,13 +155,3 @@ def _notices(model: Model, tokens: dict[str, Tokens]) -> Iterator[str]:
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def encode_frames(model: Model, frames_FHWC: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield the latents of uint8 or float (0 to 1) frames, (1, C, 1, H, W) each: the mode of the VAE's posterior, scaled."""
-    for frame_HWC in frames_FHWC:
-        picture = frame_HWC if frame_HWC.is_floating_point() else frame_HWC.float() / 255
-        image = (rearrange(picture, "h w c -> 1 c h w") * 2 - 1).to(model.vae.device, model.dtype)
-        with torch.inference_mode():
-            latent = model.vae.encode(image).latent_dist.mode().float() * model.folder.scaling_factor
-        yield latent[:, :, None]

@@ -13,9 +13,9 @@ from ..comm.group import Group
 from ..job.job import Job
 from ..layers.guidance import branches
 from ..maths.slices import Slices, fitting
+from ..models.model import Model
 from ..plan import image_bytes
 from ..wire.blocks import free_bytes as free_host_bytes
-from .load import Model
 
 HEADROOM = 0.9  # of what is free: allocators round up
 AT = "before the first step"
@@ -43,7 +43,7 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
             return False
         return model.folder.denoise_bytes(job, frames, apart=apart, offload_skips=offload) + budget > HEADROOM * free
 
-    apart = len(branches(job.guidance_scale)) > 1 and tuning.branches != "together"
+    apart = len(branches(job.most_guidance)) > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
         (apart,) = agree(apart and too_big(apart=False, offload=tuning.park_skips == "always"), group=group, at=AT)
     offload = tuning.park_skips == "always"

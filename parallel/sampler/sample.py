@@ -1,26 +1,51 @@
-"""Sample: the UNet, changed for a clip and fitted to what memory is free, step after step."""
+"""The net at work: a job's steps, each by the net whose turn it is, patched and fitted into memory."""
 
 import logging
 from collections.abc import Callable, Generator
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 
 import torch
 from diffusers import SchedulerMixin
 
 from ..comm.group import Group
 from ..job.job import Job, Tuning
-from ..layers.attention import Biases
 from ..layers.compiled import Compiler
 from ..layers.conditioning import Conditioning
 from ..layers.guidance import Guidance
 from ..layers.patch import patched
 from ..layers.view import View
-from ..models import unet3d
+from ..models.model import Model
 from .denoise import denoise
 from .fit import fit
-from .load import Model
 
 logger = logging.getLogger(__name__)
+OnDevice = Callable[[torch.nn.Module], AbstractContextManager[None]]  # has a part of the model on the device
+
+
+def where_it_is(part: torch.nn.Module) -> AbstractContextManager[None]:
+    """Leave a part of the model on the device that it is on."""
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Consecutive steps, from 0, that one net runs, under one guidance scale."""
+
+    net: int
+    steps: range
+
+
+def stages(model: Model, schedule: torch.Tensor, begin: int) -> list[Stage]:
+    """Return the stages of what is left of a schedule after `begin` steps."""
+    nets = [model.folder.net_at(timestep) for timestep in schedule.tolist()]
+    found = []
+    for net, steps in groupby(range(begin, len(nets)), key=nets.__getitem__):
+        each = list(steps)
+        found.append(Stage(net, range(each[0], each[-1] + 1)))
+    return found
 
 
 def sample(
@@ -33,34 +58,53 @@ def sample(
     scheduler: SchedulerMixin,
     schedule: torch.Tensor,
     begin: int = 0,
+    on_device: OnDevice = where_it_is,
     notify: Callable[[str], None] = logger.warning,
 ) -> Generator[torch.Tensor, None, None]:
-    """Yield the clip's latents after each step of the patched UNet, from `begin` on; with none left, once as they are.
+    """Yield the clip's latents after each step of the patched nets, from `begin` on; with none left, once as they are.
 
     Who ends it early, on all ranks after the same step, drains `view.call.kept` of the messages that are under way.
     """
     if len(schedule) == begin:
         yield latents
         return
-    fitted = fit(model, job, len(view.clip), view.group, notify=notify)
-    view = replace(view, slices=fitted.slices)
-    biases = Biases(view, job.scope.trained_frames)
-    compiler = Compiler() if compiles(job.tuning, view.group, notify) else None
-    changes = unet3d.frame_changes(model.unet, view, biases, offload_skips=fitted.offload_skips, compiler=compiler)
-    changes += unet3d.fps_changes(model.unet, job.fps)
-    if job.tuning.reuse_every > 1:
-        changes += unet3d.reuse_changes(model.unet, view.call)
-    guidance = Guidance(job.guidance_scale, view.group, apart=fitted.apart)
-    view.call.turns = guidance.turns
-    with patched(changes):
-        steps = denoise(
-            model.unet, scheduler, latents, conditioning, guidance, job=job, timesteps=schedule, biases=biases, begin=begin
-        )
-        yield next(steps)
-        if compiler is not None:  # the first step runs all layers
-            notify(compiler.account())
-        yield from steps
-    view.call.kept.drain()
+    for stage in stages(model, schedule, begin):
+        net = model.nets[stage.net]
+        with on_device(net):
+            fitted = fit(model, job, len(view.clip), view.group, notify=notify)
+            fitted_view = replace(view, slices=fitted.slices)
+            compiler = Compiler() if compiles(job.tuning, view.group, notify) else None
+            guidance = Guidance(job.guidance_of(stage.net), view.group, apart=fitted.apart)
+            view.call.turns = guidance.turns
+            guess = partial(guided, model, net, conditioning, guidance)
+            changes = model.changes(net, job, fitted_view, offload_skips=fitted.offload_skips, compiler=compiler)
+            with patched(changes):
+                steps = denoise(guess, scheduler, latents, job=job, timesteps=schedule, steps=stage.steps, view=fitted_view)
+                latents = next(steps)
+                yield latents
+                if compiler is not None:  # the first step runs all layers
+                    notify(compiler.account())
+                for latents in steps:
+                    yield latents
+        view.call.kept.drain()
+
+
+def guided(
+    model: Model,
+    net: torch.nn.Module,
+    conditioning: Conditioning,
+    guidance: Guidance,
+    x_BCFHW: torch.Tensor,
+    timestep: torch.Tensor,
+) -> torch.Tensor:
+    """Return a net's guess, (1, C, F, H, W) float32, of the branches that guidance asks for."""
+
+    def of_branches(branches: range) -> torch.Tensor:
+        batch = x_BCFHW.to(model.dtype).expand(len(branches), -1, -1, -1, -1)
+        with torch.inference_mode():
+            return model.guess(net, batch, timestep, conditioning.of(branches)).float()
+
+    return guidance.guess(of_branches)
 
 
 def compiles(tuning: Tuning, group: Group, notify: Callable[[str], None]) -> bool:

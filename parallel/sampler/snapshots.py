@@ -9,6 +9,7 @@ from diffusers import SchedulerMixin
 from einops import rearrange
 
 from ..wire.snapshot import Snapshot
+from .schedule import scale_input
 
 HISTORY = ("model_outputs", "last_sample")  # of DPMSolverMultistepScheduler and UniPCMultistepScheduler
 
@@ -42,7 +43,7 @@ def replay(scheduler: SchedulerMixin, schedule: torch.Tensor, steps: int, histor
     """Bring a scheduler that was just set up to where it is after `steps` of a schedule, with what it remembered then."""
     number = torch.zeros(1, 1, 1, 1, device=schedule.device)
     for timestep in schedule[:steps]:
-        scheduler.scale_model_input(number, timestep)
+        scale_input(scheduler, number, timestep)
         number = scheduler.step(number, timestep, number).prev_sample
     remembered = iter(history_FCHW)
     for name in HISTORY:

@@ -1,0 +1,75 @@
+"""What a family is on a rank: all that the sampler asks of it. A class a family, in a file of its own; table.py lists them.
+
+Its other half, what a family is to the host, is the inspected folder (families/), which a model has as `folder`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..families.table import ModelFolder
+from ..job.job import Job
+from ..layers.compiled import Compiler
+from ..layers.conditioning import Conditioning
+from ..layers.patch import Change
+from ..layers.view import View
+
+
+class Model(Protocol):
+    """What a rank keeps warm between jobs. Latents are as the net sees them, (1, C, F, h, w); pictures are in [-1, 1]."""
+
+    @property
+    def folder(self) -> ModelFolder: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @property
+    def text_encoder(self) -> PreTrainedModel: ...
+
+    @property
+    def vae(self) -> nn.Module: ...
+
+    @property
+    def nets(self) -> tuple[nn.Module, ...]:
+        """What denoises: one net or, in the order of their work, several."""
+
+    @property
+    def text_length(self) -> int:
+        """How many tokens a prompt has, those that begin, end and pad it included."""
+
+    @property
+    def decode_reach(self) -> int:
+        """How many latents before its own the frames of a latent depend on."""
+
+    @property
+    def encode_reach(self) -> int:
+        """How many latents before its own frames have a part in a latent."""
+
+    def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of prompts, (S, L, D), by their tokens; the mask is 0 where these only pad."""
+
+    def changes(self, net: nn.Module, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None) -> list[Change]:
+        """Return what makes a net work on a clip, exact where it mixes frames; raise ValueError on a net of another shape."""
+
+    def guess(self, net: nn.Module, x_BCFHW: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """Return what a net, changed, makes of latents at a timestep: (B, C, F, h, w), a row a branch of the conditioning."""
+
+    def decode(self, latents_BCFHW: torch.Tensor, first: int, wanted: Sequence[range]) -> Iterator[tuple[range, torch.Tensor]]:
+        """Yield (frames of the video, their pictures (F, 3, H, W)) of some runs of latents, ascending, a few frames at a time.
+
+        The latents are those of the video from number `first` on: those that are wanted, and what their decode depends on.
+        """
+
+    def encode(self, frames_FHWC: torch.Tensor, first: int, wanted: range) -> Iterator[torch.Tensor]:
+        """Yield consecutive latents, (1, C, F, h, w) each, that make up those wanted: the mode of the VAE's posterior.
+
+        The frames, uint8 or float from 0 to 1, are those of the video from the first frame of latent `first` on.
+        """

@@ -1,0 +1,23 @@
+"""The rank half of each family, by the name that its host half has (families/table.py)."""
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from ..families.table import ModelFolder
+from .model import Model
+from .unet3d import UNet3DModel
+
+FAMILIES = {"UNet3DConditionModel": UNet3DModel}
+
+
+def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
+    """Load all parts into host memory from safetensors; each rank has a copy of its own.
+
+    Raises JobRefused if weights are missing or of another shape, or if the layers do not fit the installed diffusers; OSError
+    or SafetensorError if a file is cut short.
+    """
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    return FAMILIES[folder.family].load(folder, dtype)
