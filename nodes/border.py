@@ -1,6 +1,6 @@
 """What ComfyUI means by LATENT and IMAGE, and what the engine takes and gives.
 
-A LATENT holds the VAE's own numbers; the engine's latents are what the net sees, `scaling_factor` times as large. ComfyUI's
+A LATENT holds the VAE's own numbers; the engine's latents are what the net sees (families/latent_format.py). ComfyUI's
 VAE Decode shows the first frame alone of a (1, C, T, h, w) LATENT if the VAE is one for pictures, as it is here, and its VAE
 Encode makes (T, C, h, w) of T pictures: so these nodes give out (T, C, h, w), a frame an item of the batch, and take both.
 """
@@ -35,8 +35,8 @@ class Init:
 
 def to_comfyui(latents_BCTHW: torch.Tensor, model: ModelFolder) -> dict:
     """Return a video's latents, (1, C, T, h, w) as the net sees them, as a LATENT."""
-    raw_TCHW = latents_BCTHW[0].movedim(0, 1) / model.scaling_factor
-    return {"samples": raw_TCHW.contiguous()}
+    form = model.latent_format
+    return {"samples": form.arrange(form.to_raw(latents_BCTHW[0], dim=0))}
 
 
 def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
@@ -50,7 +50,7 @@ def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
         raise JobRefused(f"latent: {wanted}, got {got}: use one that this model's VAE made")
     check_finite("latent", samples)
     raw_CTHW = samples[0] if samples.ndim == 5 else samples.movedim(1, 0)
-    return raw_CTHW.float() * model.scaling_factor
+    return model.latent_format.from_raw(raw_CTHW, dim=0)
 
 
 def _check_kind(latent: dict, model: ModelFolder) -> None:
@@ -76,7 +76,8 @@ def init_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder)
         if latent.get("noise_mask") is not None:
             raise JobRefused("latent: has a noise_mask, and this sampler changes whole frames: remove the mask")
         values = from_comfyui(latent, model)
-        frames, height, width = values.shape[1:]
+        latents, height, width = values.shape[1:]
+        frames = len(model.geometry.frames_of(range(latents)))
         return Init("latent", values, frames, height * model.scale, width * model.scale)
     if image is not None:
         pictures = frames_of("image", image)

@@ -210,7 +210,7 @@ def model_name(path: str) -> str:
 def known_colours(model: ModelFolder) -> Colours | None:
     """Return the colours of a model's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
     own = stored_colours(model.vae, model.latent_channels)
-    known = KNOWN_VAES.get((model.latent_channels, model.scaling_factor))
+    known = KNOWN_VAES.get((model.latent_channels, model.latent_format.std[0]))
     if own is not None or known is None:
         return own
     form = known()

@@ -94,7 +94,7 @@ def describe(outline: Plan, frame: int, sent: int) -> str:
         f"messages: {outline.messages_a_call} a UNet call and rank"
         + (f", {_gb(sent)} from the busiest" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
     ]
-    lines += filter(None, [keys_notice(job)])
+    lines += filter(None, [keys_notice(job, outline.geometry)])
     for number, prompt in enumerate(job.prompts):
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
         lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")

@@ -13,6 +13,9 @@ from .maths import clips, prompts, scope, slices
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 
 
+PICTURES = Geometry(scale=8)  # of a model whose VAE makes one frame of each latent
+
+
 @dataclass(frozen=True)
 class Sight:
     """What one frame attends to, as frame numbers."""
@@ -105,29 +108,37 @@ def frames_of(latents: range, job: Job, geometry: Geometry) -> range:
 def latent_span(job: Job, geometry: Geometry) -> scope.Span:
     """Return how far the latents of a job see: a scope of frames takes all the latents that it reaches into."""
     per = geometry.frames_per_latent
-    local, spread = (-(-frames // per) for frames in (job.scope.local_context, job.scope.global_frames))
-    return scope.Span(geometry.latents(job.frames), local, spread, job.loop)
+    local, spread = geometry.local_context, geometry.global_latents
+    if job.scope.local_context is not None:
+        local = -(-job.scope.local_context // per)
+    if job.scope.global_frames is not None:
+        spread = -(-job.scope.global_frames // per)
+    return scope.Span(geometry.latents(job.frames), local, spread, job.loop, full=job.scope.full_windows)
 
 
 def span_of(job: Job) -> scope.Span:
-    """Return how far the frames of a job see, as people write it."""
-    return scope.Span(job.frames, job.scope.local_context, job.scope.global_frames, job.loop)
+    """Return how far the frames of a job see, of a model that makes one frame of each latent."""
+    return latent_span(job, PICTURES)
 
 
 def keys_of(job: Job, frame: int) -> tuple[int, ...]:
-    """Return the frames that one attends to, ascending; one that is near and spread counts once."""
+    """Return the frames that one attends to, ascending, of such a model; one that is near and spread counts once."""
     return scope.keys(range(frame, frame + 1), span_of(job))
 
 
-def keys_notice(job: Job) -> str | None:
+def keys_notice(job: Job, geometry: Geometry = PICTURES) -> str | None:
     """Return a sentence if frames attend to many more, or fewer, frames than a model is trained on; None if they do not."""
-    trained, keys = job.scope.model_frames, len(keys_of(job, job.frames // 2))
-    if job.frames <= trained or FEWEST * trained <= keys <= MOST * trained:
+    trained = job.scope.model_frames or geometry.trained_frames
+    span = latent_span(job, geometry)
+    middle = span.frames // 2
+    keys, wanted = len(scope.keys(range(middle, middle + 1), span)), geometry.latents(trained)
+    if job.frames <= trained or FEWEST * wanted <= keys <= MOST * wanted:
         return None
+    per = geometry.frames_per_latent
     return (
-        f"a frame attends to {keys} frames; a model that was trained on {trained} wants {math.ceil(FEWEST * trained)} to "
-        f"{math.floor(MOST * trained)}: change local_context or global_frames if things move too slowly, or say as model_frames "
-        "what it was trained on"
+        f"a frame attends to {keys * per} frames; a model that was trained on {trained} wants "
+        f"{math.ceil(FEWEST * wanted) * per} to {math.floor(MOST * wanted) * per}: change local_context or global_frames if things "
+        "move too slowly, or say as model_frames what it was trained on"
     )
 
 

@@ -79,9 +79,10 @@ def _add_video(add: Add) -> None:
 
 
 def _add_sampling(add: Add) -> None:
-    guidance = "how strictly the prompt is followed; 1: no guidance"
+    guidance = "how strictly the prompt is followed; 1: no guidance; of a model with two nets two numbers, such as 4,3"
     add("--steps", type=int, default=_default("num_inference_steps"), help="0: the starting noise, or the init as it is")
-    add("--guidance", type=float, default=_default("guidance_scale"), help=guidance)
+    add("--guidance", type=_scales, default=(_default("guidance_scale"),), help=guidance)
+    add("--shift", type=float, help="of a flow schedule: more steps at high noise (default: the model's own)")
     add("--seed", type=int, default=_default("seed"), help="the same seed makes the same video, on any number of ranks")
     add("--scheduler", default=_default("scheduler"), help="model, ddim, dpmpp_2m, uni_pc, euler or euler_ancestral")
 
@@ -105,14 +106,18 @@ def _add_devices(add: Add) -> None:
 def _add_scope(add: Add) -> None:
     scope, pair = Scope(), ("EARLY", "LATE")
     model_frames = "of a clip that the model was trained on: a note measures the scopes by it, and the video stays as it is"
-    add("--local-context", type=int, default=scope.local_context, help="frames on either side that a frame attends to")
-    add("--global-frames", type=int, default=scope.global_frames, help="frames of the whole video that all attend to")
+    auto = "auto: what suits the model"
+    add("--local-context", type=_count_or_auto, help=f"frames on either side that a frame attends to; {auto}", default=None)
+    add("--global-frames", type=_count_or_auto, help=f"frames of the whole video that all attend to; {auto}", default=None)
+    add("--places", default=scope.places, help="of 3D attention: global keys stand near the window, or at their true distance")
+    add("--rotate", action="store_true", help="of 3D attention: global frames but the first move on by one latent a step")
+    add("--full-windows", action="store_true", help="of 3D attention: windows grow at the ends and around global frames")
     add("--local-bias", type=float, nargs=2, metavar=pair, default=scope.local_bias, help="added to local keys' logits")
     add("--global-bias", type=float, nargs=2, metavar=pair, default=scope.global_bias, help="added to global keys' logits")
     add("--phase-timestep", type=int, default=scope.phase_timestep, help="timesteps above it are early")
     add("--bias-ramp", action="store_true", help="go from early to late evenly instead of at a timestep")
     add("--trained-frames", type=int, help="scale logits by log(keys) / log(this)")
-    add("--model-frames", type=int, default=scope.model_frames, help=model_frames)
+    add("--model-frames", type=_count_or_auto, default=None, help=model_frames)
 
 
 def _add_tuning(add: Add) -> None:
@@ -125,6 +130,7 @@ def _add_tuning(add: Add) -> None:
     add("--stale-after", type=int, help=stale_after)
     add("--stale-for", type=int, default=tuning.stale_for, help="for how many steps what other ranks sent is used")
     add("--reuse-every", type=int, default=tuning.reuse_every, help="run deep layers every so many steps; changes the video")
+    add("--travel", default=tuning.travel, help="of 3D attention, between ranks: auto, hidden_states or keys_values")
     add("--compile", action="store_true", help="torch.compile, on GPUs")
 
 
@@ -172,6 +178,27 @@ def check_resume(args: argparse.Namespace) -> None:
         raise JobRefused(f"--resume goes on with its own job: leave out {options}")
 
 
+def _count_or_auto(text: str) -> int | None:
+    """Read a number of frames, or `auto`."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted a number of frames or auto, got {text!r}") from None
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    """Read one guidance scale, or two with a comma between them."""
+    try:
+        scales = tuple(map(float, text.split(",")))
+    except ValueError:
+        scales = ()
+    if len(scales) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"wanted a number, or two such as 4,3, got {text!r}")
+    return scales
+
+
 def build_job(args: argparse.Namespace) -> Job:
     """Return the Job that the arguments ask for; raise JobRefused."""
     said = [text for text in (args.prompt, args.timeline) if text is not None]
@@ -193,6 +220,9 @@ def build_job(args: argparse.Namespace) -> Job:
         ramp=args.bias_ramp,
         trained_frames=args.trained_frames,
         model_frames=args.model_frames,
+        places=args.places,
+        rotate=args.rotate,
+        full_windows=args.full_windows,
     )
     tuning = checked(Tuning, **{name: getattr(args, name) for name in Tuning.model_fields})
     same = (
@@ -210,8 +240,10 @@ def build_job(args: argparse.Namespace) -> Job:
         "scheduler",
         "loop",
         "denoise",
+        "shift",
     )
-    renamed = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
+    scale, *second = args.guidance
+    renamed = {"num_inference_steps": args.steps, "guidance_scale": scale, "guidance_scale_2": second[0] if second else None}
     noise = {"kind": args.noise, "window": args.noise_window, "stride": args.noise_stride, "share": args.noise_share}
     settings = {"noise": noise, "scope": scope, "tuning": tuning}
     return checked(Job, prompts=prompts, **settings, **{name: getattr(args, name) for name in same}, **renamed)

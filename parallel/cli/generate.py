@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ..families import folder
+from ..families.latent_format import LatentFormat
 from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
 from ..job.job import Job
@@ -42,7 +43,7 @@ def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.T
         return None
     file = Path(args.init)
     if is_latents(args.init):
-        return latents_file.load(file, model.latents_shape(job), model.scaling_factor, notify=notice)
+        return latents_file.load(file, model.latents_shape(job), model.latent_format, notify=notice)
     init = inits.read(file, most=job.frames, height=job.height, width=job.width, fit=args.init_fit, notify=notice)
     if len(init) not in (1, job.frames):
         raise JobRefused(
@@ -87,7 +88,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
     folder.check(job, len(devices), model)
     check_open_files(len(devices))
-    if (said := keys_notice(job)) is not None:
+    if (said := keys_notice(job, model.geometry)) is not None:
         notice(said)
     output = Path(args.output)
     check_files(args)
@@ -113,11 +114,11 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
             )
         except RankFailed as fault:
             if fault.latents is not None:
-                notice(f"all steps were done: {keep_latents(args, fault.latents, model.scaling_factor)}")
+                notice(f"all steps were done: {keep_latents(args, fault.latents, model.latent_format)}")
             raise
         finally:
             bar.close()
-    failed = write_all(args, job, video, model.scaling_factor)
+    failed = write_all(args, job, video, model.latent_format)
     if keeper is not None and not failed:
         keeper.discard()
     return failed
@@ -128,13 +129,13 @@ def notice(text: str) -> None:
     warn(f"note: {text}")
 
 
-def write_all(args: argparse.Namespace, job: Job, video: Video, scaling_factor: float) -> list[str]:
+def write_all(args: argparse.Namespace, job: Job, video: Video, form: LatentFormat) -> list[str]:
     """Write what a run made, each file whether the others can be or not; return what could not be, why, and what is left."""
     assert video.frames is not None, "the job asks for frames"
     frames, output, began = video.frames, Path(args.output), time.perf_counter()
     no_latents: list[str] = []
     if args.latents:  # first: they are what took the time
-        no_latents = try_to_write(args.latents, lambda: latents_file.save(Path(args.latents), video.latents, scaling_factor))
+        no_latents = try_to_write(args.latents, lambda: latents_file.save(Path(args.latents), video.latents, form))
     no_video = try_to_write(args.output, lambda: movies.write(frames, output, job.fps))
     failed = [*no_latents, *no_video]
     if args.report:
@@ -147,7 +148,7 @@ def write_all(args: argparse.Namespace, job: Job, video: Video, scaling_factor: 
         file = args.snapshot or args.resume
         if file is not None and os.path.exists(file):
             return [*failed, f"--resume {file} decodes and writes it again"]
-        return [*failed, how_to_decode(kept or rescue_latents(args, video.latents, scaling_factor))]
+        return [*failed, how_to_decode(kept or rescue_latents(args, video.latents, form))]
     return failed
 
 
@@ -161,17 +162,17 @@ def try_to_write(file: str, write: Callable[[], None]) -> list[str]:
     return []
 
 
-def keep_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor: float) -> str:
+def keep_latents(args: argparse.Namespace, latents: torch.Tensor, form: LatentFormat) -> str:
     """Write what is done of a video that has no frames, where it was asked for or else where there is room; say where it is."""
-    if args.latents and not try_to_write(args.latents, lambda: latents_file.save(Path(args.latents), latents, scaling_factor)):
+    if args.latents and not try_to_write(args.latents, lambda: latents_file.save(Path(args.latents), latents, form)):
         return how_to_decode(Path(args.latents))
-    return how_to_decode(rescue_latents(args, latents, scaling_factor))
+    return how_to_decode(rescue_latents(args, latents, form))
 
 
-def rescue_latents(args: argparse.Namespace, latents: torch.Tensor, scaling_factor: float) -> Path | None:
+def rescue_latents(args: argparse.Namespace, latents: torch.Tensor, form: LatentFormat) -> Path | None:
     """Write latents to a new file, beside the output or among temporary files; return it, or None if there is no room."""
     folders = [Path(args.output).absolute().parent, Path(tempfile.gettempdir())]
-    return latents_file.rescue(folders, latents, scaling_factor)
+    return latents_file.rescue(folders, latents, form)
 
 
 def how_to_decode(kept: Path | None) -> str:

@@ -1,6 +1,6 @@
 """Latents in a file, in the form of ComfyUI's SaveLatent and LoadLatent: the VAE's raw ones, as its LATENT means them.
 
-The engine's own latents are what the net sees: the raw ones times the VAE's `scaling_factor`. They are converted here.
+The engine's own latents are what the net sees: converted here from the VAE's raw ones (families/latent_format.py).
 """
 
 import logging
@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..families.latent_format import LatentFormat
 from ..families.safety import MAX_OWN_HEADER, claimed_header
 from ..job.errors import JobRefused
 from ..pool.whole import whole
@@ -24,28 +25,28 @@ TENSOR, RAW, EARLIER = "latent_tensor", "latent_format_version_0", "latents"
 BEFORE_RAW = 0.18215  # ComfyUI's files without the mark RAW hold what Stable Diffusion's net saw
 
 
-def save(path: Path, latents_BCTHW: torch.Tensor, scaling_factor: float) -> None:
-    """Write a video's latents, as the net sees them, as ComfyUI's nodes would: the VAE's raw ones, (T, C, h, w). Raises OSError.
+def save(path: Path, latents_BCTHW: torch.Tensor, form: LatentFormat) -> None:
+    """Write a video's latents, as the net sees them, as ComfyUI's nodes would: the VAE's raw ones, in their layout. Raises OSError.
 
     A frame is an item of the batch: of the whole video as one item ComfyUI's VAE Decode, with a VAE for pictures, shows the
     first frame alone.
     """
-    raw_TCHW = (latents_BCTHW[0].movedim(0, 1).float() / scaling_factor).contiguous()
+    raw = form.arrange(form.to_raw(latents_BCTHW[0], dim=0))
     try:
         with whole(path) as part:
-            save_file({TENSOR: raw_TCHW, RAW: torch.tensor([])}, part)
+            save_file({TENSOR: raw, RAW: torch.tensor([])}, part)
     except SafetensorError as error:
         raise OSError(str(error)) from error
 
 
-def rescue(folders: list[Path], latents_BCTHW: torch.Tensor, scaling_factor: float) -> Path | None:
+def rescue(folders: list[Path], latents_BCTHW: torch.Tensor, form: LatentFormat) -> Path | None:
     """Write latents to a new file in the first folder that takes it, and return it, or None: they are all that is left."""
     for folder in folders:
         with suppress(OSError):
             descriptor, name = tempfile.mkstemp(prefix="video-infinity-", suffix=".latent", dir=folder)
             os.close(descriptor)
             try:
-                save(Path(name), latents_BCTHW, scaling_factor)
+                save(Path(name), latents_BCTHW, form)
             except OSError:
                 os.unlink(name)
                 raise
@@ -54,7 +55,7 @@ def rescue(folders: list[Path], latents_BCTHW: torch.Tensor, scaling_factor: flo
 
 
 def load(
-    path: Path, shape_CTHW: tuple[int, ...], scaling_factor: float, *, notify: Callable[[str], None] = log.warning
+    path: Path, shape_CTHW: tuple[int, ...], form: LatentFormat, *, notify: Callable[[str], None] = log.warning
 ) -> torch.Tensor:
     """Return a file's latents as the net sees them, (C, T, h, w) float32 as asked for; one frame stands for all.
 
@@ -77,7 +78,8 @@ def load(
     except (OSError, SafetensorError) as error:
         raise JobRefused(_none(path, str(error)[:200])) from None
     if name == TENSOR:
-        latents = latents * (scaling_factor if RAW in keys else scaling_factor / BEFORE_RAW)
+        raw = latents if RAW in keys else latents / BEFORE_RAW
+        latents = form.from_raw(raw, dim=1)
     if not bool(torch.isfinite(latents).all()):
         raise JobRefused(_none(path, "it holds numbers that are not finite"))
     return _frames(path, latents, shape_CTHW[1], notify)

@@ -31,11 +31,13 @@ def _inspect(model: str, parts: str | None) -> ModelFolder:
     family = FAMILIES[named]
     if parts is not None and not Path(parts).is_dir():
         raise JobRefused(f"parts folder {parts} does not exist: give a folder in diffusers format")
-    places = {family.net: net, **find(family.other_parts, root, parts)}
+    optional = [name for name in family.optional_parts if (root / name).is_dir()]
+    places = {family.net: net, **find([*family.other_parts, *optional], root, parts)}
     for place in places.values():
         check_links(root if place.is_relative_to(root) else Path(str(parts)), place)
     for name in family.parts_with_weights:
-        weight_files.check(places[name])
+        if name in places:
+            weight_files.check(places[name])
     return family.read(places)
 
 
@@ -55,12 +57,13 @@ def check(job: Job, ranks: int, model: ModelFolder | None = None) -> ModelFolder
     if ranks > most:
         raise JobRefused(f"cannot cut {job.frames} frames into {ranks} clips: use at most {most} ranks")
     for name, size in (("height", job.height), ("width", job.width)):
-        if size % model.scale:
-            near = max(1, round(size / model.scale)) * model.scale
-            raise JobRefused(f"{name}: wanted a multiple of {model.scale}, got {size}: use {near}")
+        if size % model.size_step:
+            near = max(1, round(size / model.size_step)) * model.size_step
+            raise JobRefused(f"{name}: wanted a multiple of {model.size_step}, got {size}: use {near}")
     known = ", ".join(model.schedulers)
     if job.scheduler == "model" and model.scheduler_class not in model.schedulers.values():
         raise JobRefused(f"scheduler: the model's {model.scheduler_class} is not supported: use {known}")
     if job.scheduler != "model" and job.scheduler not in model.schedulers:
         raise JobRefused(f"scheduler: {job.scheduler} does not suit this model: use {known}")
+    model.check(job)
     return model

@@ -14,6 +14,17 @@ class Geometry(Frozen):
 
     scale: int = Field(ge=1, description="pixels of a frame for one latent pixel, along either side")
     frames_per_latent: int = Field(1, ge=1)
+    trained_frames: int = Field(16, ge=1, description="of a clip that the model was trained on")
+    local_context: int = Field(8, ge=0, description="latents on either side that one attends to, where a job says nothing")
+    global_latents: int = Field(16, ge=0, description="latents that all attend to, where a job says nothing")
+
+    @classmethod
+    def trained_on(cls, frames: int, *, scale: int, frames_per_latent: int) -> "Geometry":
+        """Return the geometry of a model that wants as many keys as it was trained on: two fifths of them global."""
+        counts = cls(scale=scale, frames_per_latent=frames_per_latent, trained_frames=frames)
+        trained = counts.latents(frames)
+        spread = round(0.4 * trained)
+        return counts.model_copy(update={"global_latents": spread, "local_context": max(1, (trained - spread - 1) // 2)})
 
     def latents(self, frames: int) -> int:
         """Return how many latents a video of so many frames has, at least 1."""

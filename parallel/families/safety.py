@@ -13,11 +13,13 @@ MAX_HEADER = 100 << 20  # bytes of a .safetensors header, as the library itself 
 MAX_OWN_HEADER = 16 << 20  # of one that this pack or ComfyUI wrote latents into, the workflow included
 MAX_NUMBER = 1 << 20  # of anything that a configuration sizes: the largest real ones are vocabularies
 MAX_DEPTH = 128  # layers of one kind, and entries of a list
-DEPTHS = ("layers_per_block", "num_hidden_layers")
+DEPTHS = ("layers_per_block", "num_hidden_layers", "num_layers", "num_res_blocks")
 # What sizes a part, under its class's names. Anything else may have any value (a tokenizer's `model_max_length` of 1e30, a
 # scheduler's `lambda_min_clipped` of -Infinity): nothing is made as large.
 SIZES = (
-    *DEPTHS, "attention_head_dim", "block_out_channels", "cross_attention_dim", "down_block_types", "hidden_size", "in_channels",
+    *DEPTHS, "attention_head_dim", "base_dim", "block_out_channels", "cross_attention_dim", "d_ff", "d_kv", "d_model",
+    "decoder_base_dim", "dim_mult", "down_block_types", "ffn_dim", "freq_dim", "hidden_size", "in_channels", "num_heads",
+    "patch_size", "rope_max_seq_len", "text_dim", "z_dim",
     "intermediate_size", "latent_channels", "max_position_embeddings", "norm_num_groups", "num_attention_heads",
     "num_train_timesteps", "out_channels", "projection_dim", "sample_size", "solver_order", "time_cond_proj_dim",
     "up_block_types", "vocab_size",

@@ -14,6 +14,7 @@ from ..job.job import Frozen, Job, checked
 from . import parts
 from .frame_layer import FrameLayer
 from .geometry import Geometry
+from .latent_format import LatentFormat
 from .parts import Place
 from .safety import read_config
 from .unet_shape import UNetShape, count_messages, exchanges, peak_numbers, skip_numbers
@@ -55,6 +56,7 @@ class UNet3D(Frozen):
     """
 
     net: ClassVar[str] = "unet"
+    optional_parts: ClassVar[tuple[str, ...]] = ()
     other_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer", "scheduler")
     parts_with_weights: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
     # The job's names, which are ComfyUI's, for diffusers' classes. They act on each element alone, so that a slice of the video
@@ -67,6 +69,7 @@ class UNet3D(Frozen):
         "euler_ancestral": "EulerAncestralDiscreteScheduler",
     }
     guidance_scale: ClassVar[float] = 9.0  # the default of diffusers' own pipeline
+    shares_text: ClassVar[bool] = False  # its text encoder is small: each rank loads it
     decoded_at_once: ClassVar[int] = 8  # frames: what the decoder does, and what a plan reckons with
 
     family: Literal["UNet3DConditionModel"] = "UNet3DConditionModel"
@@ -113,6 +116,16 @@ class UNet3D(Frozen):
         return self.geometry.scale
 
     @property
+    def latent_format(self) -> LatentFormat:
+        """What the net's latents are to the VAE's."""
+        return LatentFormat(mean=(0.0,), std=(1 / self.scaling_factor,))
+
+    @property
+    def size_step(self) -> int:
+        """What height and width must be multiples of, in pixels."""
+        return self.scale
+
+    @property
     def weight_folders(self) -> tuple[Path, ...]:
         """The parts that have weights."""
         return tuple(getattr(self, name) for name in self.parts_with_weights)
@@ -133,6 +146,15 @@ class UNet3D(Frozen):
     def scheduler_settings(self, kind: str, config: dict[str, Any], shift: float | None) -> dict[str, Any]:
         """Return what a scheduler of a class has in place of the folder's configuration."""
         return {}
+
+    def check(self, job: Job) -> None:
+        """Raise JobRefused if a job asks for what this family can't do."""
+        if job.guidance_scale_2 is not None:
+            raise JobRefused("guidance: this model has one net, got a scale for a second: give one number")
+        if job.shift is not None:
+            raise JobRefused("shift: this model's schedule is not one of flow matching, and has no shift: leave it out")
+        if job.scope.rotate or job.scope.full_windows or job.scope.places != "near":
+            raise JobRefused("places, rotate, full_windows: they are of 3D attention, which this model has not: leave them out")
 
     def count_messages(self) -> int:
         """Return how many exchanges one UNet call makes."""

@@ -11,6 +11,8 @@ from .errors import JobRefused
 Scheduler = Literal["model", "ddim", "dpmpp_2m", "uni_pc", "euler", "euler_ancestral"]
 DType = Literal["float32", "float16", "bfloat16"]
 Offload = Literal["none", "parts"]
+Places = Literal["near", "true"]
+Travel = Literal["auto", "hidden_states", "keys_values"]
 Branches = Literal["auto", "together", "apart"]
 Parking = Literal["auto", "never", "always"]
 NoiseKind = Literal["independent", "shuffled", "mixed"]
@@ -49,15 +51,32 @@ class Prompt(Frozen):
 class Scope(Frozen):
     """Which frames a frame attends to, and with what bias (paper sec. 4.2). Pairs are (early phase, late phase)."""
 
-    local_context: int = Field(8, ge=0, le=MAX_FRAMES, description="frames on either side that a frame attends to")
-    global_frames: int = Field(16, ge=0, le=MAX_FRAMES, description="frames spread over the whole video that all attend to")
+    local_context: int | None = Field(
+        None, ge=0, le=MAX_FRAMES, description="frames on either side that a frame attends to; None: what suits the model"
+    )
+    global_frames: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_FRAMES,
+        description="frames spread over the whole video that all attend to; None: what suits the model",
+    )
     local_bias: tuple[Finite, Finite] = Field((0.0, 0.0), description="added to the logits of local keys")
     global_bias: tuple[Finite, Finite] = Field((0.0, 0.0), description="added to the logits of global keys")
     phase_timestep: int = Field(800, ge=0, description="timesteps above it are early; unused with `ramp`")
     ramp: bool = Field(False, description="go from early to late evenly over the schedule instead of at a timestep")
     trained_frames: int | None = Field(None, ge=2, description="scale logits by log(keys) / log(this); None: do not")
-    model_frames: int = Field(
-        16, ge=1, le=MAX_FRAMES, description="of a clip that the model was trained on: a notice measures the scopes by it"
+    model_frames: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_FRAMES,
+        description="of a clip that the model was trained on, by which scopes are measured; None: its own",
+    )
+    places: Places = Field(
+        "near", description="of 3D attention: global keys stand right outside the window (near), or at their true distance"
+    )
+    rotate: bool = Field(False, description="of 3D attention: all global frames but the first move on by one latent a step")
+    full_windows: bool = Field(
+        False, description="of 3D attention: windows grow at the video's ends and where a global frame lies within"
     )
 
 
@@ -97,6 +116,7 @@ class Tuning(Frozen):
     )
     stale_for: int = Field(8, ge=1, le=1000, description="steps for which what other ranks sent is used, once it is stale")
     reuse_every: int = Field(1, ge=1, le=100, description="run the deep layers only every so many steps; 1: always")
+    travel: Travel = Field("auto", description="of 3D attention, between ranks; auto: hidden states, half the bytes")
     compile: bool = Field(False, description="torch.compile spatial layers, on a GPU")
 
 

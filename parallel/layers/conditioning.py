@@ -42,11 +42,20 @@ class Conditioning:
             first_row = place * self.frames
             start, stop = max(cut.start - first_row, 0), min(cut.stop - first_row, self.frames)
             if start < stop:
-                parts.append(self._embed(branch, slice(start, stop)))
+                parts.append(self.embed(branch, slice(start, stop)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _embed(self, branch: int, frames: slice) -> torch.Tensor:
-        """Return one branch's embeddings of some frames."""
+    def runs(self, branch: int) -> list[slice]:
+        """Return consecutive frames that hear the same in a branch."""
+        if branch == NEGATIVE:
+            return [slice(0, self.frames)]
+        before, now, share = (each.tolist() for each in (self.shares.before, self.shares.now, self.shares.share))
+        heard = [(now[f],) if share[f] == 1 else (before[f], now[f], share[f]) for f in range(self.frames)]
+        starts = [frame for frame in range(self.frames) if frame == 0 or heard[frame] != heard[frame - 1]]
+        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], self.frames])]
+
+    def embed(self, branch: int, frames: slice) -> torch.Tensor:
+        """Return one branch's embeddings of some frames, (F, L, D)."""
         if branch == NEGATIVE:
             return self.prompts_SLD[:1].expand(frames.stop - frames.start, -1, -1)
         return prompts.blend(self.prompts_SLD[1:], self.shares, frames)

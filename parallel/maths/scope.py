@@ -21,6 +21,8 @@ class Span:
     local_context: int
     global_frames: int
     loop: bool = False
+    shift: int = 0  # by how many frames all global ones but the first have moved on
+    full: bool = False  # a window grows where an end or a global frame takes something of it: all frames have as many keys
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,13 @@ class QueryBlock:
     kinds_QK: torch.Tensor  # int8: UNSEEN, LOCAL or GLOBAL
 
 
-def spread(frames: int, count: int) -> tuple[int, ...]:
-    """Return the global frames, ascending and without repeats: `round(linspace(0, frames - 1, count))`."""
-    places = torch.linspace(0, frames - 1, count, dtype=torch.float64).round().long()
-    return tuple(sorted(set(places.tolist())))
+def spread(frames: int, count: int, shift: int = 0) -> tuple[int, ...]:
+    """Return the global frames, ascending and without repeats: `round(linspace(0, frames - 1, count))`.
+
+    With a shift all but frame 0 move on by so many frames, past the end to the beginning (LVSA, arXiv 2605.31057).
+    """
+    first, *others = torch.linspace(0, frames - 1, count, dtype=torch.float64).round().long().tolist() or [None]
+    return () if first is None else tuple(sorted({first, *((place + shift) % frames for place in others)}))
 
 
 def window(clip: range, reach: int, frames: int, loop: bool) -> tuple[int, ...]:
@@ -60,8 +65,39 @@ def beside(clip: range, reach: int, span: Span) -> tuple[list[int], list[int]]:
 
 def keys(clip: range, span: Span) -> tuple[int, ...]:
     """Return the frames that a clip's queries need, ascending, its own included."""
-    near = window(clip, span.local_context, span.frames, span.loop)
-    return tuple(sorted({*near, *spread(span.frames, span.global_frames)}))
+    everywhere = spread(span.frames, span.global_frames, span.shift)
+    if span.full:
+        near = {place % span.frames for query in clip for place in full_window(query, span)}
+    else:
+        near = set(window(clip, span.local_context, span.frames, span.loop))
+    return tuple(sorted({*near, *everywhere}))
+
+
+def full_window(query: int, span: Span) -> range:
+    """Return the places (modulo the length they are frames) of a frame's local scope, as wide as `full` wants it.
+
+    It grows by a frame on the shorter side that has one, until the frame has as many keys as one far from the ends and from
+    global frames (LVSA, arXiv 2605.31057).
+    """
+    everywhere = set(spread(span.frames, span.global_frames, span.shift))
+    most = min(span.frames, 2 * span.local_context + 1 + len(everywhere))
+    near = local_window(query, span)
+    while len({place % span.frames for place in near} | everywhere) < most:
+        has_left, has_right = span.loop or near.start > 0, span.loop or near.stop < span.frames
+        goes_left = has_left and (not has_right or query - near.start <= near.stop - 1 - query)
+        near = range(near.start - 1, near.stop) if goes_left else range(near.start, near.stop + 1)
+    return near
+
+
+def local_window(query: int, span: Span) -> range:
+    """Return the places of a frame's local scope, cut off at the ends; with `loop` no frame comes twice."""
+    start, stop = query - span.local_context, query + span.local_context + 1
+    if not span.loop:
+        return range(max(0, start), min(span.frames, stop))
+    if stop - start < span.frames:
+        return range(start, stop)
+    start = query - (span.frames - 1) // 2
+    return range(start, start + span.frames)
 
 
 def kinds(queries: range, key_frames: tuple[int, ...], span: Span) -> torch.Tensor:
@@ -70,7 +106,7 @@ def kinds(queries: range, key_frames: tuple[int, ...], span: Span) -> torch.Tens
     apart = (torch.tensor(list(queries))[:, None] - key[None, :]).abs()
     if span.loop:
         apart = torch.minimum(apart, span.frames - apart)
-    everywhere = torch.isin(key, torch.tensor(spread(span.frames, span.global_frames), dtype=torch.long))
+    everywhere = torch.isin(key, torch.tensor(spread(span.frames, span.global_frames, span.shift), dtype=torch.long))
     seen = torch.where(everywhere, GLOBAL, UNSEEN).expand_as(apart)
     return torch.where(apart <= span.local_context, LOCAL, seen).to(torch.int8)
 

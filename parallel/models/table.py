@@ -1,5 +1,7 @@
 """The rank half of each family, by the name that its host half has (families/table.py)."""
 
+from typing import Any
+
 import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
@@ -7,8 +9,9 @@ from transformers.utils import logging as transformers_logging
 from ..families.table import ModelFolder
 from .model import Model
 from .unet3d import UNet3DModel
+from .wan import WanModel
 
-FAMILIES = {"UNet3DConditionModel": UNet3DModel}
+FAMILIES: dict[str, Any] = {"UNet3DConditionModel": UNet3DModel, "WanTransformer3DModel": WanModel}
 
 
 def load(folder: ModelFolder, dtype: torch.dtype) -> Model:

@@ -42,6 +42,27 @@ def load(kind: Any, folder: Path, dtype: torch.dtype, *, may_have: str | None = 
     return module.eval().requires_grad_(False)
 
 
+def load_by_name(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Return a model of a class of diffusers' whose files have today's names, to be evaluated only; raise what `load` does.
+
+    Each weight is read into its place, with no copy of the model beside it. What the class keeps in float32 stays so. Buffers that
+    no file holds are on the device `meta`: the caller makes them.
+    """
+    stored = stored_shapes(folder)
+    with torch.device("meta"):
+        module = kind.from_config(kind.load_config(folder, local_files_only=True))
+    wanted = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    weight_files.check_complete(folder, sorted(wanted.keys() - stored.keys()), sorted(stored.keys() - wanted.keys()))
+    _check_shapes(folder, stored, wanted)
+    precise = tuple(kind._keep_in_fp32_modules or ())
+    for file in weight_files.find(folder):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 (safe_open is no mapping)
+                own = torch.float32 if any(part in name for part in precise) else dtype
+                module.load_state_dict({name: weights.get_tensor(name).to(own)}, strict=False, assign=True)
+    return module.eval().requires_grad_(False)
+
+
 def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> tuple[Any, dict]:
     """Load by diffusers, which knows older names of weights."""
     _check_shapes(folder, stored_shapes(folder), wanted)

@@ -1,0 +1,73 @@
+"""Seeded real Wan parts at tiny sizes, as diffusers would write them: 2.1, 2.2 A14B with its two nets, and TI2V-5B."""
+
+import json
+from pathlib import Path
+
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanTransformer3DModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from harness.builders import randomized
+
+WORDS = ("<pad>", "</s>", "<unk>", "a", "cat", "dog", "runs", "sleeps")
+TEXT = 16  # width of an embedding
+CHANNELS = 4
+
+
+def transformer(seed: int = 0, layers: int = 2) -> WanTransformer3DModel:
+    net = WanTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=12, in_channels=CHANNELS, out_channels=CHANNELS, text_dim=TEXT, freq_dim=16,
+        ffn_dim=32, num_layers=layers,
+    )  # fmt: skip
+    return randomized(net, seed)
+
+
+def vae(residual: bool = False) -> AutoencoderKLWan:
+    """Return a VAE of the form of 2.1 or, residual and with patches, of 2.2's TI2V-5B; its latents are not centred."""
+    normal = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [0.5, 2.0, 1.0, 1.5], "z_dim": CHANNELS, "base_dim": 4}
+    if not residual:
+        return randomized(AutoencoderKLWan(**normal))
+    sizes = {"in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16, "decoder_base_dim": 4}
+    return randomized(AutoencoderKLWan(**normal, **sizes, is_residual=True))
+
+
+def text_encoder() -> UMT5EncoderModel:
+    config = UMT5Config(vocab_size=len(WORDS), d_model=TEXT, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0)
+    return randomized(UMT5EncoderModel(config))
+
+
+def tokenizer(length: int = 8) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of a few words, which puts an end behind a prompt and nothing before it."""
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=length, **marks)
+
+
+def wan_folder(folder: Path, *, two_nets: bool = False, timed: bool = False, trained_frames: int | None = None) -> Path:
+    """Write a tiny random model folder: of 2.1, of A14B with two nets, or, `timed`, of TI2V-5B."""
+    index = {
+        "_class_name": "WanPipeline",
+        "boundary_ratio": 0.875 if two_nets else None,
+        "expand_timesteps": timed,
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "transformer_2": ["diffusers", "WanTransformer3DModel"] if two_nets else [None, None],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "scheduler": ["diffusers", "UniPCMultistepScheduler" if not timed else "FlowMatchEulerDiscreteScheduler"],
+    }
+    transformer().save_pretrained(folder / "transformer")
+    if two_nets:
+        transformer(seed=1).save_pretrained(folder / "transformer_2")
+    vae(residual=timed).save_pretrained(folder / "vae")
+    text_encoder().save_pretrained(folder / "text_encoder")
+    tokenizer().save_pretrained(folder / "tokenizer")
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0) if timed else UniPCMultistepScheduler(**flow)
+    scheduler.save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps(index))
+    if trained_frames is not None:
+        (folder / "training.json").write_text(json.dumps({"trained_frames": trained_frames}))
+    return folder

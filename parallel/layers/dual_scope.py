@@ -1,0 +1,212 @@
+"""Dual-scope 3D attention over a cut time axis: an attention processor for Wan's self-attentions; one exchange an attention.
+
+The tokens of a frame attend to all tokens of its local and global frames and to nothing else (places.py). Hidden states
+travel, half the bytes of keys and values, and are projected by the receiver; or keys and values do, before their rotation. What
+needs nobody is computed while they are under way, so that the exchange hides also where there is one branch and no turn.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from torch.nn.functional import scaled_dot_product_attention
+
+from ..comm.fetch import Route
+from ..maths import places, rotary, scope
+from .exchange import Arrivals, Exchange
+from .view import View
+
+Travel = Literal["hidden_states", "keys_values"]
+KeysValues = tuple[torch.Tensor, torch.Tensor]  # (B, F, P, N, D) each
+ALIGNED = 8  # a head's width is padded to a multiple of it, for fused kernels
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A frame's tokens, and how a head's width turns with their positions."""
+
+    size: tuple[int, int]  # tokens, height and width
+    head: int
+
+    def turn(self, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rotation of frames at some places."""
+        return rotary.table(at, self.size, self.head)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Consecutive query frames with as many keys each; tensors are (queries, keys)."""
+
+    frames: slice  # among own frames
+    keys: torch.Tensor  # places in the store: own frames and arrivals
+    moved: torch.Tensor  # which of all (query, key) pairs, flat, do not stand at their true place
+    moved_places: torch.Tensor  # where they stand instead
+    is_local: torch.Tensor
+
+
+class Plan:
+    """What a clip's queries attend to while global frames stand still: the route of the keys, and the places where they stand."""
+
+    def __init__(self, view: View, span: scope.Span, rule: places.Rule):
+        self.route = view.route([scope.keys(clip, span) for clip in view.clips])
+        self.store = [*view.clip, *self.route.arrivals]  # the frames that keys are made of
+        self.device = view.group.device
+        every = [places.keys(query, span, rule) for query in view.clip]
+        starts = list(range(len(every)))
+        groups = [list(same) for _, same in groupby(starts, key=lambda start: len(every[start].frames))]
+        self.queries = [self._queries(same[0], [every[number] for number in same]) for same in groups]
+
+    def _queries(self, start: int, keys: list[places.Keys]) -> Queries:
+        at = {frame: place for place, frame in enumerate(self.store)}
+        pairs = [(frame, place) for each in keys for frame, place in zip(each.frames, each.places)]
+        moved = [number for number, (frame, place) in enumerate(pairs) if frame != place]
+        return Queries(
+            frames=slice(start, start + len(keys)),
+            keys=self._tensor([[at[frame] for frame in each.frames] for each in keys]),
+            moved=self._tensor(moved),
+            moved_places=self._tensor([pairs[number][1] for number in moved]),
+            is_local=torch.tensor([each.is_local for each in keys], device=self.device),
+        )
+
+    @cached_property
+    def true_places(self) -> torch.Tensor:
+        """Where the frames of the store are."""
+        return self._tensor(self.store)
+
+    def _tensor(self, numbers: list) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self.device)
+
+
+@dataclass
+class Plans:
+    """The plan of each step: one or, where global frames rotate, one for each shift that was needed."""
+
+    view: View
+    rule: places.Rule
+    rotates: bool = False
+    found: dict[int, Plan] = field(default_factory=dict)
+
+    def of(self, step: int) -> Plan:
+        """Return the plan of a step of the schedule."""
+        shift = step % max(1, self.view.span.frames) if self.rotates else 0
+        if shift not in self.found:
+            self.found = {shift: Plan(self.view, replace(self.view.span, shift=shift), self.rule)}
+        return self.found[shift]
+
+
+class DualScopeAttention:
+    """Stands in for a self-attention's processor on a clip's tokens, (B, F x P, D); uses and leaves the module's own weights."""
+
+    def __init__(self, view: View, plans: Plans, grid: Grid, *, travel: Travel, trained_keys: int | None = None):
+        self.view, self.plans, self.grid = view, plans, grid
+        self.travel, self.trained_keys = travel, trained_keys
+        self.exchange: Exchange | None = None
+
+    def __call__(self, attn: Any, hidden_states: torch.Tensor, *unused: Any, **unused_too: Any) -> torch.Tensor:
+        """Return the attention's output, of the input's shape."""
+        plan = self.plans.of(self.view.call.step)
+        x_BFPD = rearrange(hidden_states, "b (f p) d -> b f p d", f=len(self.view.clip))
+        q, own, far = self._project(attn, x_BFPD, plan.route)
+        out = self._attend(plan, q, own, far)
+        made = attn.to_out[0](rearrange(out, "b f p n d -> b (f p) (n d)"))
+        return attn.to_out[1](made)
+
+    def _project(self, attn: Any, x_BFPD: torch.Tensor, route: Route) -> tuple[torch.Tensor, KeysValues, KeysValues]:
+        """Return queries of own frames, and keys and values of own frames and of arrivals; none of it is rotated yet."""
+        exchange = self._exchange(route)
+        if self.travel == "hidden_states":
+            begun = exchange.begin(x_BFPD)
+            own, q = keys_values(attn, x_BFPD), queries(attn, x_BFPD)
+            arrivals = begun.finish()
+            far = arrivals.make_once("keys and values", lambda: keys_values(attn, arrivals.frames))
+        else:
+            own = keys_values(attn, x_BFPD)
+            begun = exchange.begin(torch.stack(own, dim=3))
+            q = queries(attn, x_BFPD)
+            far = _unstack(begun.finish())
+        return q, own, far
+
+    def _exchange(self, route: Route) -> Exchange:
+        """Return what fetches along a route: the same one as long as the route is."""
+        if self.exchange is None or self.exchange.route is not route:
+            self.exchange = Exchange(route, self.view.group, self.view.call)
+        return self.exchange
+
+    def _attend(self, plan: Plan, q: torch.Tensor, own: KeysValues, far: KeysValues) -> torch.Tensor:
+        """Return what each own frame gets of its keys, (B, F, P, N, D)."""
+        raw, values = (torch.cat(both, dim=1) for both in zip(own, far))
+        turned = rotary.rotate(raw, self.grid.turn(plan.true_places))
+        q = rotary.rotate(q, self.grid.turn(plan.true_places[: q.shape[1]]))
+        out = torch.empty_like(q)
+        for some in plan.queries:
+            for cut in self._slices(some, raw):
+                keys = self._keys(some, cut, raw, turned)
+                frames = slice(some.frames.start + cut.start, some.frames.start + cut.stop)
+                out[:, frames] = self._attend_some(q[:, frames], keys, values[:, some.keys[cut]], some.is_local[cut])
+        return out
+
+    def _slices(self, some: Queries, raw: torch.Tensor) -> Iterator[slice]:
+        queries, keys = some.keys.shape
+        bytes_each = 3 * keys * raw[:, 0].numel() * raw.element_size()
+        return self.view.slices.over_frames(queries, bytes_each, heads=len(raw) * raw.shape[3])
+
+    def _keys(self, some: Queries, cut: slice, raw: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
+        """Return the keys of some queries, each at its place, (B, Q, K, P, N, D)."""
+        found = turned[:, some.keys[cut]]
+        width = some.keys.shape[1]
+        inside = (some.moved >= cut.start * width) & (some.moved < cut.stop * width)
+        moved = some.moved[inside]
+        if len(moved):
+            again = rotary.rotate(raw[:, some.keys.flatten()[moved]], self.grid.turn(some.moved_places[inside]))
+            found.flatten(1, 2)[:, moved - cut.start * width] = again
+        return found
+
+    def _attend_some(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_local: torch.Tensor) -> torch.Tensor:
+        branches, head = q.shape[0], q.shape[-1]
+        if self.trained_keys is not None:
+            keys = torch.tensor(float(k.shape[2])).log() / torch.tensor(float(self.trained_keys)).log()
+            q = q * keys.to(q)
+        q_, k_, v_ = rearrange(q, "b f p n d -> (b f) n p d"), *(rearrange(x, "b f k p n d -> (b f) n (k p) d") for x in (k, v))
+        biases = self.view.call.biases
+        if any(biases):
+            bias_FK = torch.where(is_local, biases[0], biases[1]).to(q)
+            bias = bias_FK.repeat_interleave(k.shape[3], 1).repeat(branches, 1)[:, None, :, None]
+            q_, k_ = with_biases(q_, k_, bias)
+            v_ = torch.cat([v_, v_.new_zeros(*v_.shape[:-1], ALIGNED)], dim=-1)
+        out = scaled_dot_product_attention(q_, k_, v_, scale=head**-0.5)[..., :head]
+        return rearrange(out, "(b f) n p d -> b f p n d", b=branches)
+
+
+def queries(attn: Any, x_BFPD: torch.Tensor) -> torch.Tensor:
+    """Return the queries of frames, (B, F, P, N, D)."""
+    return _split_heads(attn.norm_q(attn.to_q(x_BFPD)), attn.heads)
+
+
+def keys_values(attn: Any, x_BFPD: torch.Tensor) -> KeysValues:
+    """Return the keys and values of frames, (B, F, P, N, D) each."""
+    return _split_heads(attn.norm_k(attn.to_k(x_BFPD)), attn.heads), _split_heads(attn.to_v(x_BFPD), attn.heads)
+
+
+def with_biases(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> KeysValues:
+    """Return queries and keys, (B, N, Q or K, D), with a feature more whose product is a bias on the logits: no mask is needed.
+
+    `bias` is (B, 1, K, 1). The rest of what is added is zero, to keep the width even for fused kernels.
+    """
+    scale = q.shape[-1] ** 0.5
+    padding = q.new_zeros(1).expand(*q.shape[:-1], ALIGNED - 1), k.new_zeros(1).expand(*k.shape[:-1], ALIGNED - 1)
+    more_q = torch.cat([q, q.new_full((1,), scale).expand(*q.shape[:-1], 1), padding[0]], dim=-1)
+    more_k = torch.cat([k, bias.expand(*k.shape[:-1], 1), padding[1]], dim=-1)
+    return more_q, more_k
+
+
+def _split_heads(x_BFPD: torch.Tensor, heads: int) -> torch.Tensor:
+    return rearrange(x_BFPD, "b f p (n d) -> b f p n d", n=heads)
+
+
+def _unstack(arrivals: Arrivals) -> KeysValues:
+    keys, values = arrivals.frames.unbind(dim=3)
+    return keys, values

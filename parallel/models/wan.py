@@ -1,0 +1,138 @@
+"""The rank half of `WanTransformer3DModel`: Wan 2.1 and 2.2 from text, with one net or two, and the bundled small one.
+
+All that mixes latents is the self-attention of each block; all that a prompt reaches is the cross-attention. Both have processors
+of ours; the feed-forward works in slices; the table of rotary positions, which ends at 1,024 latents, is not used.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from einops import rearrange
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from ..families.wan import Wan
+from ..job.job import Job
+from ..layers.compiled import Compiler
+from ..layers.conditioning import Conditioning
+from ..layers.cross_attention import Run, TextAttention, stack
+from ..layers.dual_scope import DualScopeAttention, Grid, Plans
+from ..layers.patch import Change, Swap
+from ..layers.tokens import OverTokens
+from ..layers.view import View
+from . import wan_vae, weights
+
+TEXT_LENGTH = 512  # tokens of a prompt, of all released models
+
+
+@dataclass(frozen=True)
+class WanModel:
+    """The rank half of the family: its parts, and how the sampler uses them (model.py)."""
+
+    folder: Wan
+    dtype: torch.dtype
+    transformer: WanTransformer3DModel
+    transformer_2: WanTransformer3DModel | None
+    vae: AutoencoderKLWan
+    text_encoder: UMT5EncoderModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def load(cls, folder: Wan, dtype: torch.dtype) -> "WanModel":
+        """Load all parts into host memory; raise what table.load does."""
+        second = folder.transformer_2
+        return cls(
+            folder=folder,
+            dtype=dtype,
+            transformer=_load_net(folder.transformer, dtype),
+            transformer_2=None if second is None else _load_net(second, dtype),
+            vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
+            text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have=""),
+            tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
+        )
+
+    @property
+    def nets(self) -> tuple[WanTransformer3DModel, ...]:
+        return (self.transformer,) if self.transformer_2 is None else (self.transformer, self.transformer_2)
+
+    @property
+    def text_length(self) -> int:
+        return min(TEXT_LENGTH, self.tokenizer.model_max_length)
+
+    @property
+    def decode_reach(self) -> int:
+        return wan_vae.decode_reach(self.vae)
+
+    @property
+    def encode_reach(self) -> int:
+        return wan_vae.encode_reach(self.vae)
+
+    def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
+        embeddings_SLD = self.text_encoder(tokens_SL, attention_mask=mask_SL).last_hidden_state
+        return embeddings_SLD * mask_SL[..., None].to(embeddings_SLD)  # what pads a prompt is zero, and attended to
+
+    def changes(
+        self, net: WanTransformer3DModel, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None
+    ) -> list[Change]:
+        if len(net.blocks) != self.folder.shape.num_layers:
+            raise ValueError(
+                f"this net has {len(net.blocks)} blocks, its configuration promises {self.folder.shape.num_layers}"
+            )
+        patch = self.folder.shape.patch_size
+        size = (job.height // self.folder.scale // patch[1], job.width // self.folder.scale // patch[2])
+        grid = Grid(size, self.folder.shape.attention_head_dim)
+        plans = Plans(view, job.scope.places, job.scope.rotate)
+        travel: Any = "keys_values" if job.tuning.travel == "keys_values" else "hidden_states"
+        runs: dict[int, list[Run]] = {}
+        found: list[Change] = [] if compiler is None else [compiler]
+        for block in net.blocks:
+            dual = DualScopeAttention(view, plans, grid, travel=travel, trained_keys=self._trained_keys(job))
+            feed_forward = block.ffn if compiler is None else compiler(block.ffn)
+            found.append(Swap(block.attn1, "processor", dual))
+            found.append(Swap(block.attn2, "processor", TextAttention(view, runs)))
+            found.append(Swap(block, "ffn", OverTokens(feed_forward, view.slices, width=self.folder.shape.ffn_dim)))
+        return found
+
+    def _trained_keys(self, job: Job) -> int | None:
+        frames = job.scope.trained_frames
+        return None if frames is None else self.folder.geometry.latents(frames)
+
+    def guess(
+        self, net: WanTransformer3DModel, x_BCFHW: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        texts_SLD, runs = stack(conditioning)
+        net.blocks[0].attn2.processor.begin(runs)  # for all blocks
+        return net(x_BCFHW, timestep.expand(len(x_BCFHW)), texts_SLD, return_dict=False)[0]
+
+    def decode(self, latents_BCFHW: torch.Tensor, first: int, wanted: Sequence[range]) -> Iterator[tuple[range, torch.Tensor]]:
+        for run in wanted:
+            begin = max(first, run.start - self.decode_reach)
+            part = latents_BCFHW[:, :, begin - first : run.stop - first]
+            latents = self.folder.latent_format.to_raw(part, dim=1).to(self.vae.device, self.dtype)
+            frames = wan_vae.decode(self.vae, latents, halo=run.start - begin, from_start=begin == 0)
+            for number, pictures in zip(run, frames, strict=True):
+                yield self.folder.geometry.frames_of(range(number, number + 1)), rearrange(pictures, "1 c f h w -> f c h w")
+
+    def encode(self, frames_FHWC: torch.Tensor, first: int, wanted: range) -> Iterator[torch.Tensor]:
+        pictures = frames_FHWC if frames_FHWC.is_floating_point() else frames_FHWC.float() / 255
+        pictures = (rearrange(pictures, "f h w c -> 1 c f h w") * 2 - 1).to(self.vae.device, self.dtype)
+        for raw in wan_vae.encode(self.vae, pictures, halo=wanted.start - first, from_start=first == 0):
+            yield self.folder.latent_format.from_raw(raw, dim=1)
+
+
+def _load_net(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    """Load a net without its table of rotary positions: self-attentions get another processor for every job."""
+    net = weights.load_by_name(WanTransformer3DModel, folder, dtype)
+    net.rope = NoRotation()
+    return net
+
+
+class NoRotation(nn.Module):
+    """Stands in for a net's table of rotary positions, which ends at 1,024 latents; the self-attentions have their own."""
+
+    def forward(self, hidden_states: torch.Tensor) -> None:
+        return None
