@@ -59,3 +59,52 @@ def test_anchor_a_video_that_sees_everything_is_the_stock_pipelines(variant, gui
     expected, pictures = stock(job, noise)
     assert (latents - expected).abs().max() <= 1e-5
     assert (frames - pictures).abs().max() <= 1 / 255 and frames.std() > 0.01
+
+
+def narrow(model, **change) -> Job:
+    """Return a job of 12 latents that see few others, with two prompts and a fade."""
+    values = {
+        "frames": 45, "scope": Scope(local_context=8, global_frames=12), "fade": 6, "decode": False,
+        "prompts": (Prompt(frame=0, text="a cat runs"), Prompt(frame=21, text="a dog sleeps")),
+    }  # fmt: skip
+    return job_of(model, **{**values, **change})
+
+
+@pytest.fixture(scope="session")
+def wan(tmp_path_factory):
+    return wan_builders.wan_folder(tmp_path_factory.mktemp("law"), two_nets=True)
+
+
+@pytest.mark.parametrize("guidance", [5.0, 1.0])
+def test_any_number_of_ranks_makes_the_same_latents_and_frames(wan, pools, guidance):
+    job = narrow(wan, guidance_scale=guidance, decode=True, frames=42, num_inference_steps=4)
+    one = pools(1).run(job)
+    assert (one.latents[:, :, 0] - one.latents[:, :, -1]).abs().mean() > 0.1
+    for size in (2, 3, 4):
+        other = pools(size).run(job)
+        assert (other.latents - one.latents).abs().max() <= 1e-4, size
+        assert (other.frames - one.frames).abs().max() <= 1 / 255 and len(other.frames) == 42, size
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scheduler": "euler"},
+        {"scheduler": "dpmpp_2m", "shift": 8.0},
+        {"loop": True},
+        {"scope": Scope(local_context=8, global_frames=12, places="true")},
+        {"scope": Scope(local_context=8, global_frames=12, rotate=True)},
+        {"scope": Scope(local_context=8, global_frames=12, full_windows=True)},
+        {"scope": Scope(local_context=8, global_frames=12, full_windows=True), "loop": True},
+        {"scope": Scope(local_context=8, global_frames=12, local_bias=(1.0, 0.0), global_bias=(0.0, 2.0), trained_frames=21)},
+        {"tuning": {"travel": "keys_values"}},
+        {"noise": {"kind": "shuffled"}},
+        {"guidance_scale_2": 1.0},
+    ],
+    ids=str,
+)
+def test_each_option_makes_another_video_that_is_the_same_on_three_ranks(wan, pools, change):
+    plain = pools(1).run(narrow(wan)).latents
+    one, three = (pools(size).run(narrow(wan, **change)).latents for size in (1, 3))
+    assert (three - one).abs().max() <= 1e-4
+    assert torch.allclose(one, plain, atol=1e-4) == ("tuning" in change)
