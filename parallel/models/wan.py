@@ -38,11 +38,11 @@ class WanModel:
     transformer: WanTransformer3DModel
     transformer_2: WanTransformer3DModel | None
     vae: AutoencoderKLWan
-    text_encoder: UMT5EncoderModel
+    text_encoder: UMT5EncoderModel | None
     tokenizer: PreTrainedTokenizerBase
 
     @classmethod
-    def load(cls, folder: Wan, dtype: torch.dtype) -> "WanModel":
+    def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
         """Load all parts into host memory; raise what table.load does."""
         second = folder.transformer_2
         return cls(
@@ -51,7 +51,7 @@ class WanModel:
             transformer=_load_net(folder.transformer, dtype),
             transformer_2=None if second is None else _load_net(second, dtype),
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
-            text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have=""),
+            text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
             tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
         )
 
@@ -64,6 +64,10 @@ class WanModel:
         return min(TEXT_LENGTH, self.tokenizer.model_max_length)
 
     @property
+    def text_width(self) -> int:
+        return self.folder.shape.text_dim
+
+    @property
     def decode_reach(self) -> int:
         return wan_vae.decode_reach(self.vae)
 
@@ -72,6 +76,7 @@ class WanModel:
         return wan_vae.encode_reach(self.vae)
 
     def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
+        assert self.text_encoder is not None, "another rank has it"
         embeddings_SLD = self.text_encoder(tokens_SL, attention_mask=mask_SL).last_hidden_state
         return embeddings_SLD * mask_SL[..., None].to(embeddings_SLD)  # what pads a prompt is zero, and attended to
 

@@ -126,7 +126,9 @@ def encode(
     conditioning, init, stopped = None, None, False
     try:
         with on_device(model.text_encoder):
-            conditioning = encode_prompts(model, job, view.clip, notify=notify, report=report_prompts, stopping=stopping)
+            conditioning = encode_prompts(
+                model, job, view.clip, group=view.group, notify=notify, report=report_prompts, stopping=stopping
+            )
         if blocks.init is None or blocks.resume:
             report("encode", 1, 1)
         else:

@@ -14,13 +14,16 @@ __all__ = ["Model", "load", "resident", "settle"]
 
 def settle(model: Model, device: torch.device, offload: Offload) -> None:
     """Put a model where it waits for its phases: all of it on the device or, with `parts`, in host memory."""
-    for part in (*model.nets, model.vae, model.text_encoder):
+    for part in filter(None, (*model.nets, model.vae, model.text_encoder)):
         part.to("cpu" if offload == "parts" else device)
 
 
 @contextmanager
-def resident(part: torch.nn.Module, device: torch.device, offload: Offload) -> Iterator[None]:
-    """Have a part of a settled model on the device inside the block."""
+def resident(part: torch.nn.Module | None, device: torch.device, offload: Offload) -> Iterator[None]:
+    """Have a part of a settled model on the device inside the block; None is a part that another rank has."""
+    if part is None:
+        yield
+        return
     part.to(device)
     try:
         yield

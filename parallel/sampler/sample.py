@@ -22,10 +22,10 @@ from .denoise import denoise
 from .fit import fit
 
 logger = logging.getLogger(__name__)
-OnDevice = Callable[[torch.nn.Module], AbstractContextManager[None]]  # has a part of the model on the device
+OnDevice = Callable[[torch.nn.Module | None], AbstractContextManager[None]]  # has a part of the model on the device
 
 
-def where_it_is(part: torch.nn.Module) -> AbstractContextManager[None]:
+def where_it_is(part: torch.nn.Module | None) -> AbstractContextManager[None]:
     """Leave a part of the model on the device that it is on."""
     return nullcontext()
 
