@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.places import ROOT
 from parallel.cli import arguments, inits, latents_file, movies
+from parallel.families.latent_format import LatentFormat
 from parallel.maths import noise
 from scripts import contact_sheet
 from tests.command_line import command, generate, refusal, run, words
@@ -193,7 +194,7 @@ def test_an_init_of_another_length_is_refused_in_words(tiny, tmp_path, capsys):
     assert said == (
         f"error: init {tmp_path / 'i.webp'}: wanted 7 frames, as the job has, or one picture for all, got 3: use --frames 3\n"
     )
-    latents_file.save(tmp_path / "l.latent", torch.zeros(1, 4, 3, 8, 8), 1.0)
+    latents_file.save(tmp_path / "l.latent", torch.zeros(1, 4, 3, 8, 8), LatentFormat())
     said = refusal(capsys, tiny, *more, tmp_path / "l.latent")
     assert said == f"error: init {tmp_path / 'l.latent'}: wanted 7 frames (or one for all), got 3: use --frames 3\n"
 
@@ -201,7 +202,7 @@ def test_an_init_of_another_length_is_refused_in_words(tiny, tmp_path, capsys):
 def test_latents_of_every_form_start_the_same_video(tiny, tmp_path, pools):
     """A file of ours, one of ComfyUI's SaveLatent, and one of an earlier version, which held what the net sees."""
     seen = torch.randn(1, 4, 7, 8, 8, generator=torch.Generator().manual_seed(0))
-    latents_file.save(tmp_path / "ours.latent", seen, 0.18215)
+    latents_file.save(tmp_path / "ours.latent", seen, LatentFormat(std=(1 / 0.18215,)))
     save_file({"latents": seen}, tmp_path / "earlier.safetensors")
     raw = {"latent_tensor": seen / 0.18215, "latent_format_version_0": torch.tensor([])}
     save_file(raw, tmp_path / "comfyui.latent", metadata={"prompt": "{}"})
