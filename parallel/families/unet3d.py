@@ -23,6 +23,7 @@ VAES = ("AutoencoderKL",)
 # CLIPTextModel is also loaded out of the larger models that it is a part of.
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel")
 TEXT_MODEL_TYPES = ("clip_text_model", "clip")  # of a text encoder whose configuration names no class
+TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 DECODER_TENSORS = 7  # of a frame's full size that are alive at once while the VAE decodes
 
 
@@ -91,7 +92,7 @@ class UNet3D(Frozen):
     @classmethod
     def read(cls, places: dict[str, Path]) -> "UNet3D":
         """Return the model whose parts lie in some folders; raise JobRefused unless they are whole and work together."""
-        parts.check_tokenizer(places["tokenizer"])
+        parts.check_tokenizer(places["tokenizer"], TOKENIZER)
         ends, vae = parts.read_sizes(UNetEnds, places["unet"]), parts.read_sizes(VAESizes, places["vae"])
         _check_fit(ends, vae, places)
         scheduler = read_config(places["scheduler"] / "scheduler_config.json")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ..job.errors import JobRefused
 from ..job.job import Frozen, Job, checked
-from . import parts
+from . import parts, wan_fit
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
@@ -20,19 +20,10 @@ from .parts import Place
 from .safety import read_config
 from .wan_shape import WanShape, WanVAESizes, decode_numbers, exchanges, peak_numbers
 
-VAES = ("AutoencoderKLWan",)
-TEXT_ENCODERS = ("UMT5EncoderModel",)
-TEXT_MODEL_TYPES = ("umt5",)
 TRAINED_FRAMES = 81  # of Wan 2.1 and A14B
 TRAINED_FRAMES_TIMED = 121  # of TI2V-5B, the one with a time for each frame
 TRAIN_TIMESTEPS = 1000
 TRAINING = "training.json"  # in a model's folder, of this pack's own: {"trained_frames": 33}
-
-
-class TextSizes(Frozen):
-    """The sizes of a text encoder."""
-
-    d_model: int = 4096
 
 
 class Pipeline(Frozen):
@@ -78,13 +69,15 @@ class Wan(Frozen):
     def read(cls, places: dict[str, Path]) -> "Wan":
         """Return the model whose parts lie in some folders; raise JobRefused unless they are whole and work together."""
         shape, vae = parts.read_sizes(WanShape, places["transformer"]), parts.read_sizes(WanVAESizes, places["vae"])
-        _check_fit(shape, vae, places)
+        wan_fit.check(shape, vae, places)
         scheduler = read_config(places["scheduler"] / "scheduler_config.json")
+        wan_fit.check_schedule(places["scheduler"] / "scheduler_config.json", scheduler)
         pipeline = _read_pipeline(places["transformer"].parent)
         if (pipeline.boundary_ratio is None) != ("transformer_2" not in places):
+            got = "transformer_2" if pipeline.boundary_ratio is None else "boundary_ratio"
             raise JobRefused(
                 f"{places['transformer'].parent}: wanted transformer_2 together with boundary_ratio in model_index.json, which says "
-                "from where on it is at work, got one of them: get the folder again"
+                f"from where on it is at work, got {got} alone: get the folder again"
             )
         trained = _trained_frames(places["transformer"].parent, pipeline)
         return checked(
@@ -196,43 +189,19 @@ def _read_pipeline(root: Path) -> Pipeline:
     """Return what a model's index says; a folder of a net alone has none."""
     index = root / "model_index.json"
     config = read_config(index) if index.is_file() else {}
-    return checked(Pipeline, **{name: config[name] for name in Pipeline.model_fields if config.get(name) is not None})
+    try:
+        return checked(Pipeline, **{name: config[name] for name in Pipeline.model_fields if config.get(name) is not None})
+    except JobRefused as error:
+        raise JobRefused(f"{index}: {error}: get the folder again") from None
 
 
 def _trained_frames(root: Path, pipeline: Pipeline) -> int:
     """Return how many frames the clips had that a model was trained on."""
     if (root / TRAINING).is_file():
         said = read_config(root / TRAINING).get("trained_frames")
-        if not isinstance(said, int) or not 1 <= said <= 10_000:
-            raise JobRefused(f"{root / TRAINING}: trained_frames: wanted a number from 1 to 10000, got {json.dumps(said)}")
+        if not isinstance(said, int) or isinstance(said, bool) or not 1 <= said <= 10_000:
+            raise JobRefused(
+                f"{root / TRAINING}: trained_frames: wanted a number from 1 to 10000, got {json.dumps(said)[:80]}: get the folder again"
+            )
         return said
     return TRAINED_FRAMES_TIMED if pipeline.expand_timesteps else TRAINED_FRAMES
-
-
-def _check_fit(shape: WanShape, vae: WanVAESizes, places: dict[str, Path]) -> None:
-    """Raise JobRefused unless the parts, which may come from two folders, work together."""
-    parts.check_class(places["vae"], VAES)
-    parts.check_class(places["text_encoder"], TEXT_ENCODERS, TEXT_MODEL_TYPES)
-    if shape.in_channels != shape.out_channels or shape.image_dim is not None:
-        raise JobRefused(
-            f"{places['transformer']} is a net for image-to-video (it wants {shape.in_channels} channels): this version makes videos "
-            "from text: use a text-to-video model, or TI2V-5B"
-        )
-    if shape.patch_size[0] != 1:
-        raise JobRefused(f"{places['transformer']}: patch_size: wanted 1 latent a token, got {shape.patch_size[0]}")
-    if shape.in_channels != vae.z_dim:
-        raise JobRefused(
-            f"the transformer wants latents of {shape.in_channels} channels, {places['vae']} makes {vae.z_dim}: use another VAE"
-        )
-    if not len(vae.latents_mean) == len(vae.latents_std) == vae.z_dim:
-        raise JobRefused(f"{places['vae']}: latents_mean, latents_std: wanted {vae.z_dim} numbers each: get the folder again")
-    text = parts.read_sizes(TextSizes, places["text_encoder"])
-    if shape.text_dim != text.d_model:
-        raise JobRefused(
-            f"the transformer wants prompts of width {shape.text_dim}, {places['text_encoder']} makes {text.d_model}: use the text "
-            "encoder of its family"
-        )
-    if "transformer_2" in places:
-        second = parts.read_sizes(WanShape, places["transformer_2"])
-        if second != shape:
-            raise JobRefused(f"{places['transformer_2']} has other sizes than {places['transformer']}: get the folder again")

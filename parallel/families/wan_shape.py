@@ -1,10 +1,13 @@
 """A Wan transformer and its VAE as numbers, from their configurations alone: exchanges, and what a latent keeps alive."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from ..job.job import Frozen
 from .frame_layer import FrameLayer
 
+Size = Annotated[int, Field(ge=1)]
 STREAMS = 8  # times the width: hidden states, their float32 copies around norms and gates, the output of a layer
 PROJECTED = 10  # the same in a self-attention: queries, keys, values, rotated ones, what came, the output
 DECODER_TENSORS = 8  # of a latent's frames at full size that are alive at once while the VAE decodes, caches included
@@ -13,15 +16,18 @@ DECODER_TENSORS = 8  # of a latent's frames at full size that are alive at once 
 class WanShape(Frozen):
     """The sizes of a `WanTransformer3DModel`, under diffusers' names and with its defaults."""
 
-    patch_size: tuple[int, int, int] = (1, 2, 2)
+    patch_size: tuple[Size, Size, Size] = (1, 2, 2)
     num_attention_heads: int = Field(40, ge=1)
-    attention_head_dim: int = Field(128, ge=6)
+    attention_head_dim: int = Field(128, ge=6, le=1024)
     in_channels: int = Field(16, ge=1)
     out_channels: int = Field(16, ge=1)
     text_dim: int = 4096
-    ffn_dim: int = 13824
+    ffn_dim: int = Field(13824, ge=1)
     num_layers: int = Field(40, ge=1)
     image_dim: int | None = None
+    added_kv_proj_dim: int | None = None
+    # Of its table of rotary positions, which diffusers makes, times the width of a head, before any weight is looked at.
+    rope_max_seq_len: int = Field(1024, ge=1, le=1 << 14)
 
     @property
     def width(self) -> int:
