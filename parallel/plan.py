@@ -51,6 +51,7 @@ class Plan:
     geometry: Geometry
     clips: tuple[range, ...]  # of each rank, in latents
     messages_a_call: int  # that a rank sends or joins in one call of the net, which is one branch of guidance
+    messages_once: int  # before frames are decoded, of what they depend on in other ranks' latents
     memory: Memory  # of the rank with the longest clip
     shared_bytes: int  # the IMAGE, in host memory
 
@@ -88,15 +89,29 @@ def plan(job: Job, ranks: int, model: ModelFolder | None = None) -> Plan:
         geometry=model.geometry,
         clips=cut,
         messages_a_call=model.count_messages() if ranks > 1 else 0,
+        messages_once=int(ranks > 1 and job.decode and model.decode_reach > 0),
         memory=estimate_memory(model, job, cut[0]),
         shared_bytes=image_bytes(job),
     )
 
 
-def sent_bytes(model: ModelFolder, job: Job, ranks: int) -> list[int]:
-    """Return the bytes that each rank sends in one call of the net, which is one branch of guidance: 0 where there is one rank."""
+def sent_bytes(model: ModelFolder, job: Job, ranks: int, *, step: int = 0) -> list[int]:
+    """Return the bytes that each rank sends in one call of the net, which is one branch of guidance: 0 where there is one rank.
+
+    The step, from 0, matters where global frames rotate.
+    """
     span = latent_span(job, model.geometry)
+    if job.scope.rotate:
+        span = scope.at_step(span, step)
     return traffic.sent_bytes(model.exchanges(job), span, ranks, item=job.item_bytes, groups=model.norm_groups)
+
+
+def sent_once(model: ModelFolder, job: Job, ranks: int) -> list[int]:
+    """Return the bytes that each rank sends once, before frames are decoded: the latents that others' frames depend on."""
+    if not job.decode:
+        return [0] * ranks
+    channels, latents, height, width = model.latents_shape(job)
+    return traffic.context_bytes(latents, ranks, reach=model.decode_reach, bytes_each=4 * channels * height * width)
 
 
 def frames_of(latents: range, job: Job, geometry: Geometry) -> range:

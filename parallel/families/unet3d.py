@@ -175,6 +175,11 @@ class UNet3D(Frozen):
         return exchanges(self.unet_shape, job.height // self.scale, job.width // self.scale)
 
     @property
+    def decode_reach(self) -> int:
+        """How many latents before its own the frames of a latent depend on: none, of a VAE for pictures."""
+        return 0
+
+    @property
     def norm_groups(self) -> int:
         """The groups of the UNet's group norms, whose moments travel with frames."""
         return self.unet_shape.norm_num_groups

@@ -18,11 +18,9 @@ from .latent_format import LatentFormat
 from .parts import Place
 from .safety import read_config
 from .wan_index import Training, read_pipeline, read_training
-from .wan_shape import WanShape, WanVAESizes, decode_numbers, exchanges, peak_numbers
+from .wan_shape import WanShape, WanVAESizes, decode_numbers, decode_reach, exchanges, peak_numbers
 
 TRAIN_TIMESTEPS = 1000
-
-
 
 
 class Wan(Frozen):
@@ -187,6 +185,11 @@ class Wan(Frozen):
     def exchanges(self, job: Job) -> list[FrameLayer]:
         """Return the exchanges of one call on one branch of guidance, in no order."""
         return exchanges(self.shape, self._tokens(job), keys_values=job.tuning.travel == "keys_values")
+
+    @property
+    def decode_reach(self) -> int:
+        """How many latents before its own the frames of a latent depend on."""
+        return decode_reach(self.vae_sizes)
 
     @property
     def norm_groups(self) -> int:
