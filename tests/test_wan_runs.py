@@ -1,5 +1,7 @@
 """Wan's jobs as the pool runs them: lost ranks, stops, snapshots, inits, types, tuning, and any length."""
 
+from itertools import product
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -7,7 +9,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from harness import faulty_worker, wan_builders
 from parallel.families import folder
 from parallel.job.errors import Stopped
-from parallel.job.job import Scope, Tuning
+from parallel.job.job import Prompt, Scope, Tuning
 from parallel.layers import dual_scope
 from parallel.layers.view import View
 from parallel.maths.scope import Span
@@ -116,7 +118,7 @@ def test_what_is_left_to_decode_is_decoded_without_the_nets_and_as_nobody_waits_
     kept.mark_decoded([0, 1, 2, 3, 4, 20])
     blocks = blocks_of(work, snapshot=kept, resume=STEPS)
     generate(model, work, blocks, ALONE, report=lambda *step: reports.append(step), stopping=lambda: False)
-    assert said == [("denoise", STEPS, STEPS)] and used == [model.text_encoder, model.vae]
+    assert said == [("denoise", STEPS, STEPS)] and used == [model.vae]
     assert not blocks.frames_THWC[:5].any(), "they were there"
     assert near(blocks.frames_THWC[5:20], undisturbed.frames[5:20], 1e-5)
 
@@ -139,6 +141,27 @@ def test_a_stop_is_heard_in_every_phase_and_leaves_the_model_as_it_was(wan, monk
     whole = blocks_of(job, init=blocks.init)
     generate_until(model, job, whole)
     assert form() == before and whole.frames_THWC.std() > 0.01
+
+
+def test_who_waits_for_the_text_of_another_rank_says_so_and_all_stop_together(wan, pools):
+    """The first rank alone has the text encoder. A rank that waits for it must not be blamed, nor stop without the others."""
+    texts = [" ".join(words) for words in product(["cat", "dog", "runs", "sleeps"], repeat=4)]
+    prompts = tuple(Prompt(frame=frame, text=text) for frame, text in enumerate(texts))
+    job, seen = narrow(wan, frames=len(texts), prompts=prompts, fade=0, num_inference_steps=1), []
+    pool = pools(3)
+    pool.run(job, on_step=lambda step, _: seen.append(step))
+    last = {
+        rank: [(step.step, step.steps) for step in seen if (step.rank, step.phase) == (rank, "encode")] for rank in range(3)
+    }
+    one_part = [(1, 1)]  # all is done, but for what others do
+    parts = [(number, 6) for number in range(1, 6)]
+    assert all(said == [(0, 1), *[each for part in parts for each in (*one_part, part)], (1, 1)] for said in last.values())
+    ranks = pool.process_ids
+    with pytest.raises(Stopped):
+        started = lambda: any((step.phase, step.step > 1) == ("encode", True) for step in seen)  # noqa: E731
+        seen.clear()
+        pool.run(job, on_step=lambda step, _: seen.append(step), should_stop=started)
+    assert not any(step.phase == "denoise" for step in seen) and pool.process_ids == ranks
 
 
 def test_a_stop_while_decoding_leaves_the_ranks_warm(work, undisturbed, pools):
