@@ -1,8 +1,9 @@
 """What ComfyUI means by LATENT and IMAGE, and what the engine takes and gives.
 
-A LATENT holds the VAE's own numbers; the engine's latents are what the net sees (families/latent_format.py). ComfyUI's
-VAE Decode shows the first frame alone of a (1, C, T, h, w) LATENT if the VAE is one for pictures, as it is here, and its VAE
-Encode makes (T, C, h, w) of T pictures: so these nodes give out (T, C, h, w), a frame an item of the batch, and take both.
+A LATENT holds the VAE's own numbers; the engine's latents are what the net sees (families/latent_format.py). Of a VAE for
+videos it is (1, C, T, h, w), and four dimensions are pictures. Of a VAE for pictures ComfyUI's VAE Decode shows the first frame
+alone of such a LATENT, and its VAE Encode makes (T, C, h, w) of T pictures: so these nodes give out that, a frame an item of the
+batch, and take both.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Init:
 
     kind: Literal["latent", "image"]  # the input that it came by
     values: torch.Tensor
-    frames: int
+    frames: int  # of latents as many as they hold: the last ones of them may be past the end of the video
     height: int  # in pixels, as is width
     width: int
 
@@ -42,8 +43,11 @@ def to_comfyui(latents_BCTHW: torch.Tensor, model: ModelFolder) -> dict:
 def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
     """Return a LATENT as the net sees it, (C, T, h, w); raise JobRefused if it is of another model or layout."""
     _check_kind(latent, model)
-    samples, channels = latent["samples"], model.latent_channels
-    wanted, got = f"wanted a video's latents, (T, {channels}, h, w) or (1, {channels}, T, h, w)", tuple(samples.shape)
+    samples, channels, is_video = latent["samples"], model.latent_channels, model.latent_format.is_video
+    pictures = "" if is_video else f"(T, {channels}, h, w) or "
+    wanted, got = f"wanted a video's latents, {pictures}(1, {channels}, T, h, w)", tuple(samples.shape)
+    if is_video and samples.ndim == 4:
+        samples = samples.unsqueeze(2)  # pictures, each a video of one frame
     if samples.ndim == 5 and samples.shape[0] != 1:
         raise JobRefused(f"latent: {wanted}, got {got}, a batch of {got[0]} videos: run them one by one")
     if samples.ndim not in (4, 5) or samples.shape[1] != channels or 0 in got:
@@ -95,10 +99,12 @@ def frames_of(name: str, image: torch.Tensor) -> torch.Tensor:
     return image[..., :3]
 
 
-def fit(init: Init, job: Job) -> torch.Tensor:
+def fit(init: Init, job: Job, model: ModelFolder) -> torch.Tensor:
     """Return what a job starts from, pictures scaled and cropped to its size; raise JobRefused if it is of another video."""
     name = init.kind
-    if init.frames not in (1, job.frames):
+    latents = model.geometry.latents
+    is_whole = latents(init.frames) == latents(job.frames) if name == "latent" else init.frames == job.frames
+    if init.frames != 1 and not is_whole:
         raise JobRefused(
             f"{name}: wanted {job.frames} frames, as `frames` says, or 1 for all of them, got {init.frames}: "
             f"set frames to 0 to take those of {name}"

@@ -33,7 +33,7 @@ class ClipParallelEncode(io.ComfyNode):
                 io.Image.Input("images", tooltip="All frames of a video, in order, or one picture."),
                 ranks_input(),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The video's latents, (T, C, h, w), for the sampler.")],
+            outputs=[io.Latent.Output("latent", tooltip="The video's latents, for the sampler.")],
         )
 
     @classmethod

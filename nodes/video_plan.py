@@ -8,7 +8,18 @@ from ..parallel.plan import Plan, keys_notice, plan, sent_bytes
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import build_job, checks_widgets, fill_sizes, length_inputs, ranks_input, scope_input, size_inputs, tuning_input
+from .widgets import (
+    build_job,
+    checks_widgets,
+    fill_sizes,
+    length_inputs,
+    ranks_input,
+    scheduler_input,
+    scope_input,
+    size_inputs,
+    tuning_input,
+    two_net_inputs,
+)
 
 
 class VideoPlan(io.ComfyNode):
@@ -28,7 +39,7 @@ class VideoPlan(io.ComfyNode):
                 Timeline.Input("timeline", tooltip="From Prompt Timeline."),
                 *size_inputs(),
                 *length_inputs(),
-                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="Above 1 the UNet works twice."),
+                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="Above 1 the net works twice."),
                 io.Boolean.Input("loop", default=False, tooltip="The last frame leads into the first."),
                 io.Int.Input("frame", default=40, min=0, max=99_999, tooltip="The frame whose scopes are drawn."),
                 io.Int.Input(
@@ -41,6 +52,8 @@ class VideoPlan(io.ComfyNode):
                 ranks_input(),
                 scope_input(),
                 tuning_input(),
+                scheduler_input(optional=True),
+                *two_net_inputs(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="The video's time axis: clips by rank, one frame's scopes, prompts."),
@@ -72,26 +85,26 @@ class VideoPlan(io.ComfyNode):
         outline = plan(job, count, parts)
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
-        return io.NodeOutput(
-            pixels.view(1, -1, 1280, 3).float() / 255, describe(outline, shown, max(sent_bytes(parts, job, count)))
-        )
+        words = describe(outline, shown, sent=max(sent_bytes(parts, job, count)), remarks=parts.remarks(job))
+        return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, words)
 
 
-def describe(outline: Plan, frame: int, sent: int) -> str:
-    """Return the plan in words, with the bytes that its busiest rank sends in a call of the net."""
-    job, memory, sight = outline.job, outline.memory, outline.sight(frame)
+def describe(outline: Plan, frame: int, *, sent: int, remarks: list[str]) -> str:
+    """Return the plan in words, with the bytes that its busiest rank sends in a call of the net, and what its model's family says."""
+    job, memory = outline.job, outline.memory
     sizes = sorted({len(frames) for frames in outline.frames}, reverse=True)
     ranks = f"{len(outline.clips)} rank" + ("s" if len(outline.clips) > 1 else "")
     lines = [
         f"{job.frames} frames of {job.width}x{job.height} ({job.frames / job.fps:.1f} s at {job.fps:g} fps) on {ranks}, "
         f"{' or '.join(map(str, sizes))} frames each",
-        f"frame {frame} attends to {len(sight.near)} frames near it and {len(sight.spread)} more over the whole video; "
-        f"{sight.fetched} of them are on other ranks",
+        *_latents(outline),
+        *_sight(outline, frame),
+        *remarks,
         f"memory a rank: about {_gb(memory.peak)}: weights {_gb(memory.weights)}, and {_gb(memory.denoise)} to denoise, "
         f"or {_gb(memory.decode)} to decode",
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
         *_host_memory(outline),
-        f"messages: {outline.messages_a_call} a UNet call and rank"
+        f"messages: {outline.messages_a_call} a call of the net and rank"
         + (f", {_gb(sent)} from the busiest" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
     ]
     lines += filter(None, [keys_notice(job, outline.geometry)])
@@ -99,6 +112,37 @@ def describe(outline: Plan, frame: int, sent: int) -> str:
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
         lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")
     return "\n".join(lines)
+
+
+def _latents(outline: Plan) -> list[str]:
+    """Return a line on how frames are packed, if they are."""
+    geometry, frames = outline.geometry, outline.job.frames
+    if geometry.frames_per_latent == 1:
+        return []
+    latents = geometry.latents(frames)
+    past = len(geometry.frames_of(range(latents))) - frames
+    cut = f", and the last {past} cut off: {frames + past} frames cost the same" if past else ""
+    return [
+        f"{latents} latents: the first holds 1 frame, each other one {geometry.frames_per_latent}; {frames + past} frames are made{cut}"
+    ]
+
+
+def _sight(outline: Plan, frame: int) -> list[str]:
+    """Return lines on what a frame attends to."""
+    sight, geometry, scope = outline.sight(frame), outline.geometry, outline.job.scope
+    near, spread = (len({geometry.latent_of(each) for each in seen}) for seen in (sight.near, sight.spread))
+    packed = geometry.frames_per_latent > 1
+    where = f" (in the latent of frames {sight.latent.start} to {sight.latent.stop - 1})" if len(sight.latent) > 1 else ""
+    lines = [
+        f"frame {frame}{where} attends to {len(sight.near)} frames{f' ({near} latents)' if packed else ''} near it and "
+        f"{len(sight.spread)}{f' ({spread} latents)' if packed else ''} more over the whole video; {sight.fetched} of them are on "
+        "other ranks"
+    ]
+    if scope.full_windows:
+        lines.append("windows are full: at the ends, and around global frames, a frame attends to as many as elsewhere")
+    if scope.rotate:
+        lines.append("global frames but the first move on by one latent a step: these are those of the first step")
+    return lines
 
 
 def _host_memory(outline: Plan) -> list[str]:

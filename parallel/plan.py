@@ -8,7 +8,7 @@ from .families import folder, traffic, weight_files
 from .families.geometry import Geometry
 from .families.table import ModelFolder
 from .job.job import Job
-from .maths import clips, prompts, scope, slices
+from .maths import clips, places, prompts, scope, slices
 
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 
@@ -18,9 +18,10 @@ PICTURES = Geometry(scale=8)  # of a model whose VAE makes one frame of each lat
 
 @dataclass(frozen=True)
 class Sight:
-    """What one frame attends to, as frame numbers."""
+    """What one frame attends to, as frame numbers: that of all frames of its latent, and of whole latents."""
 
     frame: int
+    latent: range  # the frames of its own latent
     near: tuple[int, ...]  # the local scope, the frame itself included
     spread: tuple[int, ...]  # the global scope, those in the local one left out
     fetched: int  # how many of them belong to other ranks
@@ -50,6 +51,7 @@ class Plan:
     geometry: Geometry
     clips: tuple[range, ...]  # of each rank, in latents
     messages_a_call: int  # that a rank sends or joins in one call of the net, which is one branch of guidance
+    messages_once: int  # before frames are decoded, of what they depend on in other ranks' latents
     memory: Memory  # of the rank with the longest clip
     shared_bytes: int  # the IMAGE, in host memory
 
@@ -59,19 +61,18 @@ class Plan:
         return tuple(frames_of(clip, self.job, self.geometry) for clip in self.clips)
 
     def sight(self, frame: int) -> Sight:
-        """Return what a frame attends to."""
-        span, latent = latent_span(self.job, self.geometry), self.geometry.latent_of(frame)
-        query = range(latent, latent + 1)
-        keys = scope.keys(query, span)
-        kinds = scope.kinds(query, keys, span)[0].tolist()
-        near = self._each_frame_of(key for key, kind in zip(keys, kinds) if kind == scope.LOCAL)
-        spread = self._each_frame_of(key for key, kind in zip(keys, kinds) if kind == scope.GLOBAL)
+        """Return what a frame attends to, in the first step if global frames rotate."""
+        latent = self.geometry.latent_of(frame)
+        keys = places.keys(latent, latent_span(self.job, self.geometry), "true")
+        near = self._each_frame_of(key for key, is_local in zip(keys.frames, keys.is_local) if is_local)
+        spread = self._each_frame_of(key for key, is_local in zip(keys.frames, keys.is_local) if not is_local)
         home = next(frames for frames in self.frames if frame in frames)
-        return Sight(frame, near, spread, sum(key not in home for key in near + spread))
+        own = frames_of(range(latent, latent + 1), self.job, self.geometry)
+        return Sight(frame, own, near, spread, sum(key not in home for key in near + spread))
 
     def _each_frame_of(self, latents: Iterable[int]) -> tuple[int, ...]:
         runs = (frames_of(range(latent, latent + 1), self.job, self.geometry) for latent in latents)
-        return tuple(frame for run in runs for frame in run)
+        return tuple(sorted(frame for run in runs for frame in run))
 
     def prompts_at(self, frame: int) -> tuple[int, int, float]:
         """Return (number of the prompt before, number of the prompt now, share of the prompt now) at a frame."""
@@ -88,15 +89,29 @@ def plan(job: Job, ranks: int, model: ModelFolder | None = None) -> Plan:
         geometry=model.geometry,
         clips=cut,
         messages_a_call=model.count_messages() if ranks > 1 else 0,
+        messages_once=int(ranks > 1 and job.decode and model.decode_reach > 0),
         memory=estimate_memory(model, job, cut[0]),
         shared_bytes=image_bytes(job),
     )
 
 
-def sent_bytes(model: ModelFolder, job: Job, ranks: int) -> list[int]:
-    """Return the bytes that each rank sends in one call of the net, which is one branch of guidance: 0 where there is one rank."""
+def sent_bytes(model: ModelFolder, job: Job, ranks: int, *, step: int = 0) -> list[int]:
+    """Return the bytes that each rank sends in one call of the net, which is one branch of guidance: 0 where there is one rank.
+
+    The step, from 0, matters where global frames rotate.
+    """
     span = latent_span(job, model.geometry)
+    if job.scope.rotate:
+        span = scope.at_step(span, step)
     return traffic.sent_bytes(model.exchanges(job), span, ranks, item=job.item_bytes, groups=model.norm_groups)
+
+
+def sent_once(model: ModelFolder, job: Job, ranks: int) -> list[int]:
+    """Return the bytes that each rank sends once, before frames are decoded: the latents that others' frames depend on."""
+    if not job.decode:
+        return [0] * ranks
+    channels, latents, height, width = model.latents_shape(job)
+    return traffic.context_bytes(latents, ranks, reach=model.decode_reach, bytes_each=4 * channels * height * width)
 
 
 def frames_of(latents: range, job: Job, geometry: Geometry) -> range:

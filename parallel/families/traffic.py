@@ -34,6 +34,16 @@ def _sent_frames(cut: tuple[range, ...], wanted: list[tuple[int, ...]]) -> list[
     return sent
 
 
+def context_bytes(latents: int, ranks: int, *, reach: int, bytes_each: int) -> list[int]:
+    """Return the bytes that each rank sends once, before frames are decoded: others' latents depend on `reach` before them.
+
+    A latent has `bytes_each`. With `loop` no more: a causal VAE begins with the video.
+    """
+    cut = clips.cut(latents, ranks)
+    before = [tuple(range(max(0, clip.start - reach), clip.start)) for clip in cut]
+    return [frames * bytes_each for frames in _sent_frames(cut, before)]
+
+
 def formula_bytes(layers: list[FrameLayer], span: scope.Span, ranks: int, *, item: int, branches: int = 1) -> float:
     """Return the bytes that a rank with two neighbours gets in one call: e [A (p n + g (W - 1) / W) + C n].
 

@@ -4,33 +4,23 @@ What its folder holds, how frames become latents, which schedulers suit it, and 
 VAE are in wan_shape.py. Its rank half is models/wan.py.
 """
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ..job.errors import JobRefused
-from ..job.job import Frozen, Job, checked
-from . import parts, wan_fit
+from ..job.job import DType, Frozen, Job, checked
+from . import flow, parts, wan_fit
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
 from .parts import Place
 from .safety import read_config
-from .wan_shape import WanShape, WanVAESizes, decode_numbers, exchanges, peak_numbers
+from .wan_index import Training, read_pipeline, read_training
+from .wan_shape import WanShape, WanVAESizes, decode_numbers, decode_reach, exchanges, peak_numbers
 
-TRAINED_FRAMES = 81  # of Wan 2.1 and A14B
-TRAINED_FRAMES_TIMED = 121  # of TI2V-5B, the one with a time for each frame
 TRAIN_TIMESTEPS = 1000
-TRAINING = "training.json"  # in a model's folder, of this pack's own: {"trained_frames": 33}
-
-
-class Pipeline(Frozen):
-    """What a model's index says beside its parts."""
-
-    boundary_ratio: float | None = Field(None, ge=0, le=1)
-    expand_timesteps: bool = False
 
 
 class Wan(Frozen):
@@ -48,7 +38,7 @@ class Wan(Frozen):
         "uni_pc": "UniPCMultistepScheduler",
         "dpmpp_2m": "DPMSolverMultistepScheduler",
     }
-    guidance_scale: ClassVar[float] = 5.0  # the default of diffusers' own pipeline
+    half: ClassVar[DType] = "bfloat16"  # the type of half precision that suits it: that of its released weights
     shares_text: ClassVar[bool] = True  # its text encoder has 11 GB: one rank of a machine loads it
 
     family: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
@@ -63,6 +53,8 @@ class Wan(Frozen):
     shape: WanShape
     vae_sizes: WanVAESizes
     geometry: Geometry
+    training: Training
+    own_shift: float = Field(gt=0, le=100, allow_inf_nan=False)  # of its schedule
     boundary_ratio: float | None = None
 
     @classmethod
@@ -72,14 +64,15 @@ class Wan(Frozen):
         wan_fit.check(shape, vae, places)
         scheduler = read_config(places["scheduler"] / "scheduler_config.json")
         wan_fit.check_schedule(places["scheduler"] / "scheduler_config.json", scheduler)
-        pipeline = _read_pipeline(places["transformer"].parent)
+        pipeline = read_pipeline(places["transformer"].parent)
         if (pipeline.boundary_ratio is None) != ("transformer_2" not in places):
             got = "transformer_2" if pipeline.boundary_ratio is None else "boundary_ratio"
             raise JobRefused(
                 f"{places['transformer'].parent}: wanted transformer_2 together with boundary_ratio in model_index.json, which says "
                 f"from where on it is at work, got {got} alone: get the folder again"
             )
-        trained = _trained_frames(places["transformer"].parent, pipeline)
+        training = read_training(places["transformer"].parent, pipeline)
+        packing = {"scale": vae.scale_factor_spatial, "frames_per_latent": vae.scale_factor_temporal}
         return checked(
             cls,
             **places,
@@ -87,7 +80,9 @@ class Wan(Frozen):
             solver_order=scheduler.get("solver_order", 2),
             shape=shape,
             vae_sizes=vae,
-            geometry=Geometry.trained_on(trained, scale=vae.scale_factor_spatial, frames_per_latent=vae.scale_factor_temporal),
+            geometry=Geometry.trained_on(training.trained_frames, **packing),
+            training=training,
+            own_shift=scheduler.get("flow_shift") or scheduler.get("shift") or 1.0,
             boundary_ratio=pipeline.boundary_ratio,
         )
 
@@ -108,8 +103,23 @@ class Wan(Frozen):
 
     @property
     def own_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels that its configuration names: none."""
-        return None
+        """Height and width in pixels of what it was trained on, if its folder says so: released ones do not."""
+        return self.training.size
+
+    @property
+    def usual_sizes(self) -> tuple[str, ...]:
+        """Sizes that people make with it, width x height, where its folder names none."""
+        return self.training.usual_sizes
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of what it was trained on."""
+        return self.training.fps
+
+    @property
+    def guidance_scale(self) -> float:
+        """What guidance suits it, where nobody says."""
+        return self.training.guidance_scale
 
     @property
     def latent_channels(self) -> int:
@@ -132,7 +142,7 @@ class Wan(Frozen):
 
     def scheduler_settings(self, kind: str, config: dict[str, Any], shift: float | None) -> dict[str, Any]:
         """Return what a scheduler of a class has in place of the folder's configuration: its schedule is one of flow matching."""
-        moved = shift or config.get("flow_shift") or config.get("shift") or 1.0
+        moved = shift or self.own_shift
         if kind == "FlowMatchEulerDiscreteScheduler":
             return {"shift": moved}
         return {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": moved}
@@ -145,7 +155,7 @@ class Wan(Frozen):
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""
         if self.transformer_2 is None and job.guidance_scale_2 is not None:
-            raise JobRefused("guidance: this model has one net, got a scale for a second: give one number")
+            raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
         if job.tuning.reuse_every > 1:
             raise JobRefused("reuse_every: a transformer has no outermost blocks that could run alone: use 1")
         if job.tuning.park_skips == "always":
@@ -155,6 +165,19 @@ class Wan(Frozen):
                 "rotate: global frames that move on are not those that stale context keeps: leave one of the two out"
             )
 
+    def remarks(self, job: Job) -> list[str]:
+        """Return what else a plan says of a job: which net is at work when."""
+        if self.transformer_2 is None or not job.num_inference_steps:
+            return []
+        kind = self.scheduler_class if job.scheduler == "model" else self.schedulers[job.scheduler]
+        ends = kind == "FlowMatchEulerDiscreteScheduler"
+        noise = flow.noise_levels(job.num_inference_steps, job.shift or self.own_shift, ends_low=ends)
+        first = sum(self.net_at(TRAIN_TIMESTEPS * level) == 0 for level in noise)
+        scales = f"cfg {job.guidance_of(0):g}, then {job.guidance_of(1):g}"
+        return [
+            f"nets: the one for high noise makes {first} steps, the one for low noise the other {len(noise) - first} ({scales})"
+        ]
+
     def count_messages(self) -> int:
         """Return how many exchanges one call of a net makes."""
         return self.shape.num_layers
@@ -162,6 +185,11 @@ class Wan(Frozen):
     def exchanges(self, job: Job) -> list[FrameLayer]:
         """Return the exchanges of one call on one branch of guidance, in no order."""
         return exchanges(self.shape, self._tokens(job), keys_values=job.tuning.travel == "keys_values")
+
+    @property
+    def decode_reach(self) -> int:
+        """How many latents before its own the frames of a latent depend on."""
+        return decode_reach(self.vae_sizes)
 
     @property
     def norm_groups(self) -> int:
@@ -183,25 +211,3 @@ class Wan(Frozen):
 
     def _tokens(self, job: Job) -> int:
         return self.shape.tokens(job.height // self.scale, job.width // self.scale)
-
-
-def _read_pipeline(root: Path) -> Pipeline:
-    """Return what a model's index says; a folder of a net alone has none."""
-    index = root / "model_index.json"
-    config = read_config(index) if index.is_file() else {}
-    try:
-        return checked(Pipeline, **{name: config[name] for name in Pipeline.model_fields if config.get(name) is not None})
-    except JobRefused as error:
-        raise JobRefused(f"{index}: {error}: get the folder again") from None
-
-
-def _trained_frames(root: Path, pipeline: Pipeline) -> int:
-    """Return how many frames the clips had that a model was trained on."""
-    if (root / TRAINING).is_file():
-        said = read_config(root / TRAINING).get("trained_frames")
-        if not isinstance(said, int) or isinstance(said, bool) or not 1 <= said <= 10_000:
-            raise JobRefused(
-                f"{root / TRAINING}: trained_frames: wanted a number from 1 to 10000, got {json.dumps(said)[:80]}: get the folder again"
-            )
-        return said
-    return TRAINED_FRAMES_TIMED if pipeline.expand_timesteps else TRAINED_FRAMES

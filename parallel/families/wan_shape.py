@@ -45,6 +45,9 @@ class WanVAESizes(Frozen):
     base_dim: int = 96
     decoder_base_dim: int | None = None
     z_dim: int = Field(16, ge=1)
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = Field(2, ge=0)
+    temperal_downsample: tuple[bool, ...] = (False, True, True)
     latents_mean: tuple[float, ...] = (
         -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
@@ -70,6 +73,18 @@ def exchanges(shape: WanShape, tokens: int, *, keys_values: bool) -> list[FrameL
 def peak_numbers(shape: WanShape, tokens: int) -> int:
     """Return how many numbers a latent keeps alive at the fullest instant of a call; the feed-forward works in slices."""
     return (STREAMS + PROJECTED) * shape.width * tokens
+
+
+def decode_reach(vae: WanVAESizes) -> int:
+    """Return how many latents before its own the frames of a latent depend on: every causal convolution looks back two frames."""
+    frames, rate = 2, 2 ** sum(vae.temperal_downsample)  # through the last convolution; frames of a latent at its rate
+    doubles = (False, *vae.temperal_downsample)  # from the level at full size inwards, what made a level's frames
+    for doubled in doubles[: len(vae.dim_mult)]:
+        if doubled:
+            frames, rate = -(-frames // 2) + 2, rate // 2
+        frames += 2 * 2 * (vae.num_res_blocks + 1)
+    frames += 2 * (4 + 1)  # the middle's two blocks, and the first convolution
+    return -(-frames // rate)
 
 
 def decode_numbers(vae: WanVAESizes, pixels: int) -> int:

@@ -6,7 +6,7 @@ needs nobody is computed while they are under way, so that the exchange hides al
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
@@ -83,19 +83,19 @@ class Plan:
 
 @dataclass
 class Plans:
-    """The plan of each step: one or, where global frames rotate, one for each shift that was needed."""
+    """The plan of each step: the same one or, where global frames rotate, that of the last step that asked."""
 
     view: View
     rule: places.Rule
     rotates: bool = False
-    found: dict[int, Plan] = field(default_factory=dict)
+    found: dict[scope.Span, Plan] = field(default_factory=dict)
 
     def of(self, step: int) -> Plan:
         """Return the plan of a step of the schedule."""
-        shift = step % max(1, self.view.span.frames) if self.rotates else 0
-        if shift not in self.found:
-            self.found = {shift: Plan(self.view, replace(self.view.span, shift=shift), self.rule)}
-        return self.found[shift]
+        span = scope.at_step(self.view.span, step) if self.rotates else self.view.span
+        if span not in self.found:
+            self.found = {span: Plan(self.view, span, self.rule)}
+        return self.found[span]
 
 
 class DualScopeAttention:

@@ -6,7 +6,7 @@ video. A frame in both counts once, as local. At the ends of the video there are
 cut into clips changes what a frame sees.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,6 +32,11 @@ class QueryBlock:
     queries: range
     keys: tuple[int, ...]
     kinds_QK: torch.Tensor  # int8: UNSEEN, LOCAL or GLOBAL
+
+
+def at_step(span: Span, step: int) -> Span:
+    """Return a span whose global frames have moved on, but for the first, by a frame a step (LVSA, arXiv 2605.31057)."""
+    return replace(span, shift=step % max(1, span.frames))
 
 
 def spread(frames: int, count: int, shift: int = 0) -> tuple[int, ...]:
