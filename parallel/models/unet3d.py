@@ -63,7 +63,7 @@ class UNet3DModel:
         assert with_text, "ranks do not share it"
         from . import trial
 
-        trial.check_diffusers()
+        trial.check_unet3d()
         return cls(
             folder=folder,
             dtype=dtype,

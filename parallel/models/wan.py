@@ -6,9 +6,11 @@ of ours; the feed-forward works in slices; the table of rotary positions, which 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from einops import rearrange
@@ -16,6 +18,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from ..families.wan import Wan
+from ..job.errors import JobRefused
 from ..job.job import Job
 from ..layers.compiled import Compiler
 from ..layers.conditioning import Conditioning
@@ -44,6 +47,13 @@ class WanModel:
     @classmethod
     def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
         """Load all parts into host memory; raise what table.load does."""
+        from . import trial
+
+        trial.check_wan()
+        if folder.vae_sizes.patch_size is not None and "patch_size" not in signature(AutoencoderKLWan.__init__).parameters:
+            raise JobRefused(
+                f"the VAE of Wan 2.2 5B needs diffusers 0.35 or newer, this is {diffusers.__version__}: install diffusers>=0.35"
+            )
         second = folder.transformer_2
         return cls(
             folder=folder,

@@ -86,13 +86,14 @@ def encode_prompts(
     group: Group | None = None,
     notify: Callable[[str], None] = lambda text: None,
     report: Callable[[int, int], None] = lambda done, of: None,
+    waiting: Callable[[], None] = lambda: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Conditioning:
     """Return the conditioning of a clip's latents, in the branches that guidance asks for.
 
     `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. With a group whose first
-    rank alone has the text encoder it is collective. Raises Stopped, on this rank alone but for such a group, between two parts of
-    a long timeline.
+    rank alone has the text encoder it is collective, and `waiting` is called wherever a rank waits for others from then on. Raises
+    Stopped, on this rank alone but for such a group, between two parts of a long timeline.
     """
     starts = tuple(prompt.frame for prompt in job.prompts)
     frames = map(model.folder.geometry.middle_frame, clip)
@@ -105,16 +106,16 @@ def encode_prompts(
     if in_parts:
         texts = list(dict.fromkeys(texts))
     tokens = {text: tokenize(model, text) for text in texts}
-    used = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in every_branch)
-    for notice in _notices(model, {text: tokens[text] for text in used}):
-        notify(notice)
+    tell(model, job, notify)
     if in_parts:
         place = {text: number for number, text in enumerate(texts)}
         of_clip, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
         wanted = [place[job.negative], *of_clip]
         shared_by = group if model.folder.shares_text else None
         every = list(tokens.values())
-        embeddings_SLD = _encode_in_parts(model, every, wanted, shared_by=shared_by, report=report, stopping=stopping)
+        embeddings_SLD = _encode_in_parts(
+            model, every, wanted, shared_by=shared_by, report=report, waiting=waiting, stopping=stopping
+        )
     else:
         embeddings_SLD = encode_tokens(model, [tokens[text] for text in texts])
     return Conditioning(embeddings_SLD, shares.to(embeddings_SLD.device), every_branch)
@@ -127,6 +128,7 @@ def _encode_in_parts(
     *,
     shared_by: Group | None,
     report: Callable[[int, int], None],
+    waiting: Callable[[], None],
     stopping: Callable[[], bool],
 ) -> torch.Tensor:
     """Return the wanted embeddings, (S, L, D). A part is of the same prompts on all ranks, whoever wants them (law 1)."""
@@ -136,29 +138,41 @@ def _encode_in_parts(
     embeddings = torch.empty(0)
     for done, part in enumerate(parts, start=1):
         some = tokens[part.start : part.stop]
-        encoded = encode_tokens(model, some) if shared_by is None else _encode_for_all(model, some, shared_by, stopping)
+        encoded = None if model.text_encoder is None else encode_tokens(model, some)
+        if shared_by is not None:
+            waiting()
+            encoded = _share(model, encoded, len(some), shared_by, stopping)
+        assert encoded is not None, "another rank has the text encoder, and shares what it says"
         if done == 1:
             embeddings = encoded.new_empty(len(wanted), *encoded.shape[1:])
         for row, number in enumerate(wanted):
             if number in part:
                 embeddings[row] = encoded[number - part.start]
         report(done, len(parts))
-        if stopping():
+        if shared_by is None and stopping():
             raise Stopped("stopped while encoding")
     return embeddings
 
 
-def _encode_for_all(model: Model, tokens: Sequence[Tokens], group: Group, stopping: Callable[[], bool]) -> torch.Tensor:
-    """Return the embeddings of some prompts, (S, L, D), from the rank that has the text encoder. Collective.
+def _share(
+    model: Model, encoded_SLD: torch.Tensor | None, prompts: int, group: Group, stopping: Callable[[], bool]
+) -> torch.Tensor:
+    """Return the embeddings of so many prompts, (S, L, D), from the rank that has the text encoder. Collective.
 
     Raises Stopped on all ranks.
     """
-    encoded = None if model.text_encoder is None else encode_tokens(model, tokens)
     (stopped,) = agree(stopping(), group=group, at="while encoding")
     if stopped:
         raise Stopped("stopped while encoding")
-    shape = (len(tokens), model.text_length, model.text_width)
-    return share(encoded, shape, model.dtype, source=TEXT_RANK, group=group)
+    shape = (prompts, model.text_length, model.text_width)
+    return share(encoded_SLD, shape, model.dtype, source=TEXT_RANK, group=group)
+
+
+def tell(model: Model, job: Job, notify: Callable[[str], None]) -> None:
+    """Say what of a job's prompts does not reach the model, or not as it may be meant."""
+    used = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in branches(job.most_guidance))
+    for notice in _notices(model, {text: tokenize(model, text) for text in used}):
+        notify(notice)
 
 
 def _notices(model: Model, tokens: dict[str, Tokens]) -> Iterator[str]:

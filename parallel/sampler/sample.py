@@ -52,7 +52,7 @@ def sample(
     model: Model,
     job: Job,
     latents: torch.Tensor,
-    conditioning: Conditioning,
+    conditioning: Conditioning | None,
     *,
     view: View,
     scheduler: SchedulerMixin,
@@ -68,6 +68,7 @@ def sample(
     if len(schedule) == begin:
         yield latents
         return
+    assert conditioning is not None, "there are steps to sample"
     for stage in stages(model, schedule, begin):
         net = model.nets[stage.net]
         with on_device(net):
