@@ -121,10 +121,8 @@ def _latents(outline: Plan) -> list[str]:
         return []
     latents = geometry.latents(frames)
     past = len(geometry.frames_of(range(latents))) - frames
-    cut = f", and the last {past} cut off: {frames + past} frames cost the same" if past else ""
-    return [
-        f"{latents} latents: the first holds 1 frame, each other one {geometry.frames_per_latent}; {frames + past} frames are made{cut}"
-    ]
+    cut = f"; {frames + past} frames are made and the last {past} cut off, so that {frames + past} would cost the same"
+    return [f"{latents} latents: the first holds 1 frame, each other one {geometry.frames_per_latent}{cut if past else ''}"]
 
 
 def _sight(outline: Plan, frame: int) -> list[str]:
@@ -149,11 +147,13 @@ def _host_memory(outline: Plan) -> list[str]:
     """Return a line on what waits in host memory for a rank's device, if anything may."""
     tuning, memory = outline.job.tuning, outline.memory
     waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
-    if tuning.park_skips != "never":
+    if tuning.park_skips != "never" and memory.skips:
         when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
         waits.append(f"{_gb(memory.skips)} of skip tensors{when}")
     return [f"in host memory a rank: about {' and '.join(waits)}"] if waits else []
 
 
 def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
