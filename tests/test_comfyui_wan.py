@@ -213,7 +213,8 @@ def test_the_plan_says_how_frames_are_packed_and_which_net_works_when(server, wa
         "nets: the one for high noise makes 13 steps, the one for low noise the other 7 (cfg 4, then 3)",
         "windows are full: at the ends, and around global frames, a frame attends to as many as elsewhere",
         "global frames but the first move on by one latent a step: these are those of the first step",
-        "messages: 2 a call of the net and rank",
+        "messages: 2 a call of the net and rank, ",
     ):
         assert line in words.splitlines() or any(each.startswith(line) for each in words.splitlines()), words
     assert "frame 20 (in the latent of frames 17 to 20) attends to " in words and "skip tensors" not in words
+    assert " from the busiest; one more, of " in words and words.count("messages") == 1
