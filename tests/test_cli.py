@@ -130,7 +130,7 @@ def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, capsys):
     assert said("--prompt", "a", "--noise-window", 6) == (
         "error: noise: wanted a window that is a multiple of the stride 4, got 6: use 4\n"
     )
-    assert said("--prompt", "a", "--places", "far") == "error: scope.places: wanted 'near' or 'true', got 'far'\n"
+    assert said("--prompt", "a", "--places", "far") == "error: places: wanted 'near' or 'true', got 'far'\n"
     assert said("--prompt", "a", "--travel", "far").startswith(
         "error: travel: wanted 'auto', 'hidden_states' or 'keys_values', got"
     )
@@ -253,6 +253,8 @@ def test_a_wan_is_made_cut_to_its_length_and_made_again_from_its_latents(tmp_pat
     more = ["--init", file, "--output", tmp_path / "second", "--denoise", 0.5]
     assert generate(pools, model, *more) == 0
     assert len(list((tmp_path / "second").iterdir())) == 7
+    more[3] = tmp_path / "third"
+    capsys.readouterr()  # what the builder says
     said = refusal(capsys, model, "--prompt", "a", *more, "--frames", 10)
     assert said == f"error: init {file}: wanted 4 latents (or one for all), got 3: use --frames 9\n"
     said = refusal(capsys, model, "--prompt", "a", "--output", tmp_path / "v.mp4", "--width", 24)
