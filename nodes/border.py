@@ -17,6 +17,8 @@ from ..parallel.job.job import Job
 from ..parallel.pool.init import check_finite
 from . import host
 
+FRAMES = "video_infinity_frames"  # of a LATENT: how many of its frames the video has, where its last latent holds more
+
 
 @dataclass(frozen=True)
 class Init:
@@ -24,7 +26,7 @@ class Init:
 
     kind: Literal["latent", "image"]  # the input that it came by
     values: torch.Tensor
-    frames: int  # of latents as many as they hold: the last ones of them may be past the end of the video
+    frames: int
     height: int  # in pixels, as is width
     width: int
 
@@ -34,10 +36,19 @@ class Init:
         return self.frames, self.height, self.width
 
 
-def to_comfyui(latents_BCTHW: torch.Tensor, model: ModelFolder) -> dict:
-    """Return a video's latents, (1, C, T, h, w) as the net sees them, as a LATENT."""
-    form = model.latent_format
-    return {"samples": form.arrange(form.to_raw(latents_BCTHW[0], dim=0))}
+def to_comfyui(latents_BCTHW: torch.Tensor, model: ModelFolder, *, frames: int) -> dict:
+    """Return the latents of a video of some frames, (1, C, T, h, w) as the net sees them, as a LATENT."""
+    form, latents = model.latent_format, latents_BCTHW.shape[2]
+    is_full = frames == len(model.geometry.frames_of(range(latents)))
+    return {"samples": form.arrange(form.to_raw(latents_BCTHW[0], dim=0)), **({} if is_full else {FRAMES: frames})}
+
+
+def frames_in(latent: dict, latents: int, model: ModelFolder) -> int:
+    """Return how many frames a LATENT of so many latents has: those of the video that it was made for, else all that it holds."""
+    said = latent.get(FRAMES)
+    if isinstance(said, int) and said > 0 and model.geometry.latents(said) == latents:
+        return said
+    return len(model.geometry.frames_of(range(latents)))
 
 
 def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
@@ -81,8 +92,7 @@ def init_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder)
             raise JobRefused("latent: has a noise_mask, and this sampler changes whole frames: remove the mask")
         values = from_comfyui(latent, model)
         latents, height, width = values.shape[1:]
-        frames = len(model.geometry.frames_of(range(latents)))
-        return Init("latent", values, frames, height * model.scale, width * model.scale)
+        return Init("latent", values, frames_in(latent, latents, model), height * model.scale, width * model.scale)
     if image is not None:
         pictures = frames_of("image", image)
         return Init("image", pictures, *pictures.shape[:3])

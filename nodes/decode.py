@@ -35,7 +35,7 @@ class ClipParallelDecode(io.ComfyNode):
         parts = folder.inspect(model.model, model.parts)
         latents_CTHW = border.from_comfyui(latent, parts)
         _, latents, height, width = latents_CTHW.shape
-        frames = len(parts.geometry.frames_of(range(latents)))
+        frames = border.frames_in(latent, latents, parts)
         size = {"frames": frames, "height": height * parts.scale, "width": width * parts.scale}
         job = still_job(model, parts, "latent", **size, decode=True)
         video = host.run(job, parts, ranks or RanksChoice(), init=latents_CTHW, init_is_latents=True)

@@ -44,4 +44,4 @@ class ClipParallelEncode(io.ComfyNode):
         parts = folder.inspect(model.model, model.parts)
         job = still_job(model, parts, "images", frames=frames, height=height, width=width, decode=False)
         video = host.run(job, parts, ranks or RanksChoice(), init=pictures)
-        return io.NodeOutput(border.to_comfyui(video.latents, parts))
+        return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames))

@@ -68,7 +68,7 @@ class LongVideo(io.ComfyNode):
             video = host.run(job, model, RanksChoice())
         except Overflowed as error:
             raise Overflowed(f"{error}. {OWN_DTYPE}", rank=None) from error
-        latent = border.to_comfyui(video.latents, model)
+        latent = border.to_comfyui(video.latents, model, frames=job.frames)
         return io.NodeOutput(video.frames, latent, job.fps)
 
 

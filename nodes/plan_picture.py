@@ -44,11 +44,13 @@ def _draw_sight(pen: "Pen", outline: Plan, frame: int) -> None:
             pen.bar((place, place + 1), (136, 176), colour)
     pen.marks([frames.start for frames in _latents(outline)], (178, 184))
     own = f", in the latent of frames {sight.latent.start} to {sight.latent.stop - 1}" if len(sight.latent) > 1 else ""
+    packed = [(MARK, f"marks: latents of {outline.geometry.frames_per_latent} frames")] if _latents(outline) else []
     x = LEFT
     for colour, words in (
         (SELF, f"frame {frame}{own}"),
         (NEAR, f"local scope, {len(sight.near)} frames"),
         (SPREAD, f"global scope, {len(sight.spread)} more"),
+        *packed,
     ):
         pen.ink.rectangle((x, 188, x + 12, 200), fill=colour)
         pen.ink.text((x + 18, 186), words, fill=INK, font=pen.small)

@@ -124,4 +124,4 @@ class ClipParallelSampler(io.ComfyNode):
         init = None if given is None or denoise == 1 else border.fit(given, job, parts)
         is_latents = given is not None and given.kind == "latent"
         video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents)
-        return io.NodeOutput(border.to_comfyui(video.latents, parts), job.fps)
+        return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames), job.fps)

@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..parallel.families import folder
-from ..parallel.plan import Plan, keys_notice, plan, sent_bytes
+from ..parallel.plan import Plan, keys_notice, plan, sent_bytes, sent_once
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
@@ -85,12 +85,13 @@ class VideoPlan(io.ComfyNode):
         outline = plan(job, count, parts)
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
-        words = describe(outline, shown, sent=max(sent_bytes(parts, job, count)), remarks=parts.remarks(job))
+        sent = {"sent": max(sent_bytes(parts, job, count)), "once": max(sent_once(parts, job, count))}
+        words = describe(outline, shown, remarks=parts.remarks(job), **sent)
         return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, words)
 
 
-def describe(outline: Plan, frame: int, *, sent: int, remarks: list[str]) -> str:
-    """Return the plan in words, with the bytes that its busiest rank sends in a call of the net, and what its model's family says."""
+def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[str]) -> str:
+    """Return the plan in words, with what its model's family says, and the bytes that its busiest rank sends in a call and once."""
     job, memory = outline.job, outline.memory
     sizes = sorted({len(frames) for frames in outline.frames}, reverse=True)
     ranks = f"{len(outline.clips)} rank" + ("s" if len(outline.clips) > 1 else "")
@@ -104,14 +105,21 @@ def describe(outline: Plan, frame: int, *, sent: int, remarks: list[str]) -> str
         f"or {_gb(memory.decode)} to decode",
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
         *_host_memory(outline),
-        f"messages: {outline.messages_a_call} a call of the net and rank"
-        + (f", {_gb(sent)} from the busiest" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
+        _messages(outline, sent, once),
     ]
     lines += filter(None, [keys_notice(job, outline.geometry)])
     for number, prompt in enumerate(job.prompts):
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
         lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")
     return "\n".join(lines)
+
+
+def _messages(outline: Plan, sent: int, once: int) -> str:
+    """Return a line on what ranks send each other."""
+    if len(outline.clips) == 1:
+        return "messages: 0 a call of the net and rank (one rank has nobody to talk to)"
+    line = f"messages: {outline.messages_a_call} a call of the net and rank, {_gb(sent)} from the busiest"
+    return f"{line}; one more, of {_gb(once)}, before frames are decoded" if outline.messages_once else line
 
 
 def _latents(outline: Plan) -> list[str]:
@@ -121,10 +129,8 @@ def _latents(outline: Plan) -> list[str]:
         return []
     latents = geometry.latents(frames)
     past = len(geometry.frames_of(range(latents))) - frames
-    cut = f", and the last {past} cut off: {frames + past} frames cost the same" if past else ""
-    return [
-        f"{latents} latents: the first holds 1 frame, each other one {geometry.frames_per_latent}; {frames + past} frames are made{cut}"
-    ]
+    cut = f"; {frames + past} frames are made and the last {past} cut off, so that {frames + past} would cost the same"
+    return [f"{latents} latents: the first holds 1 frame, each other one {geometry.frames_per_latent}{cut if past else ''}"]
 
 
 def _sight(outline: Plan, frame: int) -> list[str]:
@@ -149,11 +155,13 @@ def _host_memory(outline: Plan) -> list[str]:
     """Return a line on what waits in host memory for a rank's device, if anything may."""
     tuning, memory = outline.job.tuning, outline.memory
     waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
-    if tuning.park_skips != "never":
+    if tuning.park_skips != "never" and memory.skips:
         when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
         waits.append(f"{_gb(memory.skips)} of skip tensors{when}")
     return [f"in host memory a rank: about {' and '.join(waits)}"] if waits else []
 
 
 def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

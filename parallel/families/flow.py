@@ -3,14 +3,14 @@
 LEAST = 1e-3  # noise of the last of the 1000 timesteps that a net is trained on
 
 
-def noise_levels(steps: int, shift: float, *, ends_low: bool) -> list[float]:
-    """Return the share of noise, from 1 down, that each step begins at.
-
-    With `ends_low`, as flow matching's Euler has it, the last step begins at hardly any noise; the multistep schedulers end a step earlier.
-    """
-    least = shifted(LEAST, shift) if ends_low else LEAST
-    spans = steps - 1 if ends_low else steps
-    even = [1 - (1 - least) * step / max(1, spans) for step in range(steps)]
+def noise_levels(scheduler: str, steps: int, shift: float) -> list[float]:
+    """Return the share of noise, from about 1 down, that each step of one of diffusers' classes begins at."""
+    first, last, spans = {
+        "FlowMatchEulerDiscreteScheduler": (1.0, shifted(LEAST, shift), steps - 1),
+        "UniPCMultistepScheduler": (1.0, LEAST, steps),
+        "DPMSolverMultistepScheduler": (1.0 - LEAST, 0.0, steps),
+    }[scheduler]
+    even = [first + (last - first) * step / max(1, spans) for step in range(steps)]
     return [shifted(level, shift) for level in even]
 
 

@@ -170,8 +170,7 @@ class Wan(Frozen):
         if self.transformer_2 is None or not job.num_inference_steps:
             return []
         kind = self.scheduler_class if job.scheduler == "model" else self.schedulers[job.scheduler]
-        ends = kind == "FlowMatchEulerDiscreteScheduler"
-        noise = flow.noise_levels(job.num_inference_steps, job.shift or self.own_shift, ends_low=ends)
+        noise = flow.noise_levels(kind, job.num_inference_steps, job.shift or self.own_shift)
         first = sum(self.net_at(TRAIN_TIMESTEPS * level) == 0 for level in noise)
         scales = f"cfg {job.guidance_of(0):g}, then {job.guidance_of(1):g}"
         return [
