@@ -95,7 +95,7 @@ def wan_difference() -> float:
     net = _drawn(WanTransformer3DModel, {**TINY_WAN.model_dump(), "freq_dim": 4}, generator)
     vae = _drawn(AutoencoderKLWan, TINY_VAE, generator)
     # All that the layers ask of a folder.
-    folder = Wan.model_construct(shape=TINY_WAN, geometry=Geometry(scale=1, frames_per_latent=4))
+    folder = Wan.model_construct(shape=TINY_WAN, geometry=Geometry(scale=1, frames_per_latent=4))  # type: ignore[call-arg]
     model = wan.WanModel(folder, torch.float32, net, None, vae, None, None)  # type: ignore[arg-type]
     job = Job(model="none", prompts=(Prompt(frame=0, text=""),), frames=FRAMES, height=8, width=8)
     heard = prompts.share(range(FRAMES), prompts.Timeline(FRAMES, (0,), 0, False))
