@@ -103,6 +103,30 @@ def memory() -> str:
     )
 
 
+def wan_plan() -> str:
+    """Return what ranks of a Wan video send, a column a number of ranks."""
+    rows = read("wan_plan")["data"]["rows"]
+    lines = list(next(iter(rows.values())))
+    return table(
+        ["", *(f"{ranks} ranks" for ranks in rows)], [[line, *(show(row[line]) for row in rows.values())] for line in lines]
+    )
+
+
+def wan_memory() -> str:
+    """Return gigabytes of calls and decodes of Wan, measured and by the formula."""
+    rows = read("wan_memory")["data"]["rows"]
+    return table(
+        ["", "lives, GB", "formula"], [[n, show(r["measured"] / 1e9), show(r["formula"] / 1e9)] for n, r in rows.items()]
+    )
+
+
+def wan_hiding() -> str:
+    """Return what of a Wan transformer's exchanges hides."""
+    rows = read("wan_hiding")["data"]["rows"]
+    columns = list(next(iter(rows.values())))
+    return table(["", *columns], [[way, *(show(row[column]) for column in columns)] for way, row in rows.items()])
+
+
 def main() -> None:
     folder = DOCS / "performance"
     folder.mkdir(exist_ok=True)
@@ -111,6 +135,7 @@ def main() -> None:
     template = (DOCS / "performance.template.md").read_text()
     parts = {"claims": claims, "details": details, "comparison": comparison, "options": options}
     parts |= {"phases": phases, "model": model, "memory": memory}
+    parts |= {"wan_plan": wan_plan, "wan_memory": wan_memory, "wan_hiding": wan_hiding}
     filled = {name: make() for name, make in parts.items()}
     efficiency = read("efficiency")
     page = template.format(date=efficiency["date"], machine=efficiency["machine"], **filled)

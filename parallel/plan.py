@@ -122,13 +122,7 @@ def frames_of(latents: range, job: Job, geometry: Geometry) -> range:
 
 def latent_span(job: Job, geometry: Geometry) -> scope.Span:
     """Return how far the latents of a job see: a scope of frames takes all the latents that it reaches into."""
-    per = geometry.frames_per_latent
-    local, spread = geometry.local_context, geometry.global_latents
-    if job.scope.local_context is not None:
-        local = -(-job.scope.local_context // per)
-    if job.scope.global_frames is not None:
-        spread = -(-job.scope.global_frames // per)
-    return scope.Span(geometry.latents(job.frames), local, spread, job.loop, full=job.scope.full_windows)
+    return geometry.span(job)
 
 
 def span_of(job: Job) -> scope.Span:

@@ -1,5 +1,7 @@
 """What tests run on their ranks: each function gets its group and the whole input, works on its clip, returns its slice."""
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 
@@ -10,6 +12,7 @@ from parallel.comm.fetch import Routes, fetch
 from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.errors import OutOfStep
+from parallel.layers import travel
 from parallel.layers.activation import Activation
 from parallel.layers.attention import Biases, FrameTransformer
 from parallel.layers.conv import FrameConvs
@@ -48,6 +51,14 @@ def agree(group: Group, flags, made=None):
         return str(error)
 
 
+def choose_travel(group: Group, links, asked="auto"):
+    """Return (what a rank chooses to send, what it would choose by its own link and a device of 1 GFLOP/s)."""
+    view = View(replace(group, link=links[group.rank]), Span(10, 2, 2))
+    linear = torch.nn.Linear(32, 32)
+    alone = travel.faster(links[group.rank] or 1.0, 1e9, width=32, item=4, own=3, arrivals=4)
+    return travel.choose(asked, linear, view, tokens=8, branches=1), alone
+
+
 def warm_up(group: Group, breaks):
     """Return what a rank says of the group's first exchange, in which rank `breaks` sends something else."""
     exchange = dist.all_to_all_single
@@ -63,6 +74,11 @@ def warm_up(group: Group, breaks):
         return str(error)
     finally:
         dist.all_to_all_single = exchange
+
+
+def measure_link(group: Group):
+    """Return the bytes a second that a rank sends, of all four."""
+    return groups.measure_link(group.rank, group.size, group.device)
 
 
 def convolve(group: Group, x_BCFHW, loop):

@@ -4,7 +4,7 @@ import pytest
 
 from harness import wan_builders
 from parallel.families import folder
-from parallel.families.wan_shape import decode_reach
+from parallel.families.wan_vae_shape import decode_reach
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.models import wan_vae
 from parallel.plan import plan, sent_bytes, sent_once

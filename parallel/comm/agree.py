@@ -1,4 +1,4 @@
-"""Agree between steps: what one rank has to say, all do; and all have exchanged equally often."""
+"""Agree between steps: what one rank has to say, all do; all have exchanged equally often; all reckon with the slowest."""
 
 import torch
 import torch.distributed as dist
@@ -24,3 +24,13 @@ def agree(*flags: bool, group: Group, at: str) -> tuple[bool, ...]:
     if most != -least:
         raise OutOfStep(f"the ranks made {-least} to {most} exchanges, and not the same number each, {at}")
     return tuple(map(bool, agreed))
+
+
+def least(*numbers: float, group: Group) -> tuple[float, ...]:
+    """Return on every rank, number by number, the least that any rank has. Collective; raises PeerLost if a rank is gone."""
+    if group.handle is None:
+        return numbers
+    agreed = torch.tensor(numbers, dtype=torch.float32, device=group.device)
+    with group.waiting():
+        dist.all_reduce(agreed, op=dist.ReduceOp.MIN, group=group.handle)
+        return tuple(agreed.tolist())

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from ..job.job import Frozen
+from ..job.job import Frozen, Job
+from ..maths.scope import Span
 
 
 class Geometry(Frozen):
@@ -25,6 +26,15 @@ class Geometry(Frozen):
         trained = counts.latents(frames)
         spread = round(0.4 * trained)
         return counts.model_copy(update={"global_latents": spread, "local_context": max(1, (trained - spread - 1) // 2)})
+
+    def span(self, job: Job) -> Span:
+        """Return how far the latents of a job see: a scope of frames takes all the latents that it reaches into."""
+        local, spread = self.local_context, self.global_latents
+        if job.scope.local_context is not None:
+            local = -(-job.scope.local_context // self.frames_per_latent)
+        if job.scope.global_frames is not None:
+            spread = -(-job.scope.global_frames // self.frames_per_latent)
+        return Span(self.latents(job.frames), local, spread, job.loop, full=job.scope.full_windows)
 
     def latents(self, frames: int) -> int:
         """Return how many latents a video of so many frames has, at least 1."""

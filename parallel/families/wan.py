@@ -1,7 +1,7 @@
 """The host half of `WanTransformer3DModel`: Wan 2.1 and 2.2 from text, with one net or two, and the bundled small one.
 
 What its folder holds, how frames become latents, which schedulers suit it, and what a job takes. The formulas of its net and
-VAE are in wan_shape.py. Its rank half is models/wan.py.
+VAE are in wan_shape.py and wan_vae_shape.py. Its rank half is models/wan.py.
 """
 
 from pathlib import Path
@@ -18,7 +18,8 @@ from .latent_format import LatentFormat
 from .parts import Place
 from .safety import read_config
 from .wan_index import Training, read_pipeline, read_training
-from .wan_shape import WanShape, WanVAESizes, decode_numbers, decode_reach, exchanges, peak_numbers
+from .wan_shape import ClipCall, WanShape, exchanges
+from .wan_vae_shape import WanVAESizes, decode_numbers, decode_reach
 
 TRAIN_TIMESTEPS = 1000
 
@@ -197,8 +198,12 @@ class Wan(Frozen):
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a call of a net on a clip keeps at once, besides those of a slice at work."""
-        branches = 2 if job.most_guidance > 1 and not apart else 1
-        return latents * branches * job.item_bytes * peak_numbers(self.shape, self._tokens(job))
+        branches = 2 if job.most_guidance > 1 else 1
+        travel = 2 if job.tuning.travel == "keys_values" else 1
+        span = self.geometry.span(job)
+        call = ClipCall(self.shape, self._tokens(job), span, latents, item=job.item_bytes, travel=travel)
+        kept = 0 if job.tuning.stale_after is None else call.kept_bytes
+        return (1 if apart else branches) * call.peak_bytes + branches * kept
 
     def skip_bytes(self, job: Job, latents: int, *, apart: bool) -> int:
         """Return the bytes of host memory that skip tensors take while they are offloaded: there are none."""
@@ -206,7 +211,7 @@ class Wan(Frozen):
 
     def decode_bytes(self, job: Job, frames: int) -> int:
         """Return the bytes that the VAE keeps at once while it decodes a clip: it goes latent by latent."""
-        return job.item_bytes * decode_numbers(self.vae_sizes, job.height * job.width)
+        return job.item_bytes * decode_numbers(self.vae_sizes, job.height, job.width)
 
     def _tokens(self, job: Job) -> int:
         return self.shape.tokens(job.height // self.scale, job.width // self.scale)

@@ -9,7 +9,8 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.job import Frozen, checked
 from . import parts
-from .wan_shape import WanShape, WanVAESizes
+from .wan_shape import WanShape
+from .wan_vae_shape import WanVAESizes
 
 NETS = ("WanTransformer3DModel",)
 VAES = ("AutoencoderKLWan",)

@@ -1,16 +1,19 @@
-"""A Wan transformer and its VAE as numbers, from their configurations alone: exchanges, and what a latent keeps alive."""
+"""A Wan transformer as numbers, from its configuration alone: exchanges, and what a call keeps alive. Its VAE: wan_vae_shape.py."""
 
+from dataclasses import dataclass
+from math import prod
 from typing import Annotated
 
 from pydantic import Field
 
 from ..job.job import Frozen
+from ..maths import clips
+from ..maths.scope import Span, keys
 from .frame_layer import FrameLayer
 
 Size = Annotated[int, Field(ge=1)]
-STREAMS = 8  # times the width: hidden states, their float32 copies around norms and gates, the output of a layer
-PROJECTED = 10  # the same in a self-attention: queries, keys, values, rotated ones, what came, the output
-DECODER_TENSORS = 8  # of a latent's frames at full size that are alive at once while the VAE decodes, caches included
+FLOAT32 = 4  # bytes
+TEXT_LENGTH = 512  # tokens of a prompt, of all released models
 
 
 class WanShape(Frozen):
@@ -39,28 +42,6 @@ class WanShape(Frozen):
         return (height // self.patch_size[1]) * (width // self.patch_size[2])
 
 
-class WanVAESizes(Frozen):
-    """The sizes of an `AutoencoderKLWan`, under diffusers' names and with its defaults."""
-
-    base_dim: int = 96
-    decoder_base_dim: int | None = None
-    z_dim: int = Field(16, ge=1)
-    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = Field(2, ge=0)
-    temperal_downsample: tuple[bool, ...] = (False, True, True)
-    latents_mean: tuple[float, ...] = (
-        -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-        0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-    )  # fmt: skip
-    latents_std: tuple[float, ...] = (
-        2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-    )  # fmt: skip
-    patch_size: int | None = None
-    scale_factor_temporal: int = Field(4, ge=1)
-    scale_factor_spatial: int = Field(8, ge=1)
-
-
 def exchanges(shape: WanShape, tokens: int, *, keys_values: bool) -> list[FrameLayer]:
     """Return the exchanges of one call on one branch: one a self-attention, of hidden states or of keys and values."""
     numbers, width = shape.width * tokens, shape.width
@@ -70,24 +51,47 @@ def exchanges(shape: WanShape, tokens: int, *, keys_values: bool) -> list[FrameL
     return [layer] * shape.num_layers
 
 
-def peak_numbers(shape: WanShape, tokens: int) -> int:
-    """Return how many numbers a latent keeps alive at the fullest instant of a call; the feed-forward works in slices."""
-    return (STREAMS + PROJECTED) * shape.width * tokens
+@dataclass(frozen=True)
+class ClipCall:
+    """A call of the net on one branch of a clip."""
 
+    shape: WanShape
+    tokens: int  # of a latent
+    span: Span
+    latents: int  # of the clip
+    item: int  # bytes of a number
+    travel: int  # tensors in which a latent comes from another rank: hidden states, or keys and values
 
-def decode_reach(vae: WanVAESizes) -> int:
-    """Return how many latents before its own the frames of a latent depend on: every causal convolution looks back two frames."""
-    frames, rate = 2, 2 ** sum(vae.temperal_downsample)  # through the last convolution; frames of a latent at its rate
-    doubles = (False, *vae.temperal_downsample)  # from the level at full size inwards, what made a level's frames
-    for doubled in doubles[: len(vae.dim_mult)]:
-        if doubled:
-            frames, rate = -(-frames // 2) + 2, rate // 2
-        frames += 2 * 2 * (vae.num_res_blocks + 1)
-    frames += 2 * (4 + 1)  # the middle's two blocks, and the first convolution
-    return -(-frames // rate)
+    @property
+    def seen(self) -> int:
+        """How many latents one attends to."""
+        return min(self.span.frames, 2 * self.span.local_context + 1 + self.span.global_frames)
 
+    @property
+    def arrivals(self) -> int:
+        """How many latents come to the clip that gets most, of a video cut into clips like this one."""
+        cut = clips.cut(self.span.frames, -(-self.span.frames // self.latents))
+        return max(sum(key not in clip for key in keys(clip, self.span)) for clip in cut)
 
-def decode_numbers(vae: WanVAESizes, pixels: int) -> int:
-    """Return how many numbers the VAE keeps alive while it decodes one latent, of frames of so many pixels."""
-    width = vae.decoder_base_dim or vae.base_dim
-    return DECODER_TENSORS * vae.scale_factor_temporal * width * pixels // (vae.patch_size or 1) ** 2
+    @property
+    def peak_bytes(self) -> int:
+        """What lives at the fullest instant; what works in slices comes on top, but for the keys and values of one query."""
+        # Where diffusers' block ends: its input, the hidden states, those normed, what cross-attention made, the feed-forward's
+        # output; in float32 that times its gate and the sum, and copies of both terms where they are not float32 anyway.
+        copies = 3 if self.item < FLOAT32 else 2
+        block_end = self.latents * (5 * self.item + copies * FLOAT32)
+        # What came and its keys and values, while the keys are joined: beside hidden states, those normed, queries, keys, values.
+        joining = self.item * (6 * self.latents + (2 + self.travel) * self.arrivals)
+        # Keys and values of all and of one query, and the keys of global ones before they are turned.
+        unturned = min(self.span.frames, self.span.global_frames)
+        attending = self.item * (5 * self.latents + 2 * self.arrivals + 2 * self.seen + unturned)
+        patch = self.shape.in_channels * prod(self.shape.patch_size)
+        texts = TEXT_LENGTH * self.shape.width
+        streams = max(block_end, joining, attending) * self.shape.width * self.tokens
+        return streams + self.item * (texts + self.latents * self.tokens * patch)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What stale context keeps: of each layer what came, and its keys and values."""
+        tensors = 3 if self.travel == 1 else 2
+        return self.shape.num_layers * self.arrivals * tensors * self.shape.width * self.tokens * self.item

@@ -118,7 +118,9 @@ class Tuning(Frozen):
     )
     stale_for: int = Field(8, ge=1, le=1000, description="steps for which what other ranks sent is used, once it is stale")
     reuse_every: int = Field(1, ge=1, le=100, description="run the deep layers only every so many steps; 1: always")
-    travel: Travel = Field("auto", description="of 3D attention, between ranks; auto: hidden states, half the bytes")
+    travel: Travel = Field(
+        "auto", description="of 3D attention, between ranks; auto: what the measured link and device make faster"
+    )
     compile: bool = Field(False, description="torch.compile spatial layers, on a GPU")
 
 

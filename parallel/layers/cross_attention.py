@@ -53,9 +53,13 @@ class TextAttention:
         q = rearrange(attn.norm_q(attn.to_q(hidden_states)), "b (f p) (n d) -> b f p n d", f=frames, n=attn.heads)
         keys = rearrange(attn.norm_k(attn.to_k(encoder_hidden_states)), "s l (n d) -> s n l d", n=attn.heads)
         values = rearrange(attn.to_v(encoder_hidden_states), "s l (n d) -> s n l d", n=attn.heads)
-        out = torch.empty_like(q)
         for run in self.runs[self.view.call.number]:
-            tokens = rearrange(q[run.branch, run.frames], "f p n d -> 1 n (f p) d")
-            heard = scaled_dot_product_attention(tokens, keys[run.text, None], values[run.text, None])
-            out[run.branch, run.frames] = rearrange(heard, "1 n (f p) d -> f p n d", p=q.shape[2])
-        return attn.to_out[1](attn.to_out[0](rearrange(out, "b f p n d -> b (f p) (n d)")))
+            q[run.branch, run.frames] = _attend(q[run.branch, run.frames], keys[run.text], values[run.text])
+        return attn.to_out[1](attn.to_out[0](rearrange(q, "b f p n d -> b (f p) (n d)")))
+
+
+def _attend(q_FPND: torch.Tensor, k_NLD: torch.Tensor, v_NLD: torch.Tensor) -> torch.Tensor:
+    """Return what the tokens of frames get of one text, (F, P, N, D); it takes the memory of their queries, and no name keeps it."""
+    tokens = rearrange(q_FPND, "f p n d -> 1 n (f p) d")
+    heard = scaled_dot_product_attention(tokens, k_NLD[None], v_NLD[None])
+    return rearrange(heard, "1 n (f p) d -> f p n d", p=q_FPND.shape[1])

@@ -5,11 +5,12 @@ travel, half the bytes of keys and values, and are projected by the receiver; or
 needs nobody is computed while they are under way, so that the exchange hides also where there is one branch and no turn.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -17,11 +18,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..comm.fetch import Route
 from ..maths import places, rotary, scope
-from .exchange import Arrivals, Exchange
+from .exchange import Exchange
+from .travel import Travel
 from .view import View
 
-Travel = Literal["hidden_states", "keys_values"]
 KeysValues = tuple[torch.Tensor, torch.Tensor]  # (B, F, P, N, D) each
+TURNING = 16  # bytes a number while it is turned, the parts of it in float32
 ALIGNED = 8  # a head's width is padded to a multiple of it, for fused kernels
 
 
@@ -38,13 +40,28 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """The (query, key) pairs of some queries, row by row, whose keys do not stand at their true place; all vectors are of pairs."""
+
+    ends: tuple[int, ...]  # how many there are up to each query
+    pairs: torch.Tensor  # query x keys + key
+    frames: torch.Tensor  # of the key, among those that are kept unturned
+    places: torch.Tensor  # where it stands instead
+
+    def of(self, queries: slice, keys: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return pairs, frames and places of some of the queries, counted from the first of them."""
+        first = self.ends[queries.start - 1] if queries.start else 0
+        some = slice(first, self.ends[queries.stop - 1])
+        return self.pairs[some] - queries.start * keys, self.frames[some], self.places[some]
+
+
+@dataclass(frozen=True)
 class Queries:
     """Consecutive query frames with as many keys each; tensors are (queries, keys)."""
 
     frames: slice  # among own frames
     keys: torch.Tensor  # places in the store: own frames and arrivals
-    moved: torch.Tensor  # which of all (query, key) pairs, flat, do not stand at their true place
-    moved_places: torch.Tensor  # where they stand instead
+    moved: Moved
     is_local: torch.Tensor
 
 
@@ -56,20 +73,27 @@ class Plan:
         self.store = [*view.clip, *self.route.arrivals]  # the frames that keys are made of
         self.device = view.group.device
         every = [places.keys(query, span, rule) for query in view.clip]
-        starts = list(range(len(every)))
-        groups = [list(same) for _, same in groupby(starts, key=lambda start: len(every[start].frames))]
-        self.queries = [self._queries(same[0], [every[number] for number in same]) for same in groups]
+        movers = {frame for each in every for frame, place in zip(each.frames, each.places) if frame != place}
+        kept = sorted(movers, key=self.route.places.__getitem__)
+        self.kept = self._tensor([self.route.places[frame] for frame in kept])  # unturned: global frames, few of a long clip
+        self.queries = [self._queries(run, kept) for run in _runs_of_equal_length(every)]
 
-    def _queries(self, start: int, keys: list[places.Keys]) -> Queries:
-        at = {frame: place for place, frame in enumerate(self.store)}
-        pairs = [(frame, place) for each in keys for frame, place in zip(each.frames, each.places)]
+    def _queries(self, run: dict[int, places.Keys], kept: list[int]) -> Queries:
+        """Return consecutive queries by their number among own frames."""
+        pairs = [(frame, place) for each in run.values() for frame, place in zip(each.frames, each.places)]
         moved = [number for number, (frame, place) in enumerate(pairs) if frame != place]
+        width = len(pairs) // len(run)
+        row = {frame: number for number, frame in enumerate(kept)}
         return Queries(
-            frames=slice(start, start + len(keys)),
-            keys=self._tensor([[at[frame] for frame in each.frames] for each in keys]),
-            moved=self._tensor(moved),
-            moved_places=self._tensor([pairs[number][1] for number in moved]),
-            is_local=torch.tensor([each.is_local for each in keys], device=self.device),
+            frames=slice(min(run), max(run) + 1),
+            keys=self._tensor([self.route.places[frame] for frame, _ in pairs]).view(len(run), width),
+            moved=Moved(
+                ends=tuple(bisect_left(moved, (query + 1) * width) for query in range(len(run))),
+                pairs=self._tensor(moved),
+                frames=self._tensor([row[pairs[number][0]] for number in moved]),
+                places=self._tensor([pairs[number][1] for number in moved]),
+            ),
+            is_local=torch.tensor([each.is_local for each in run.values()], device=self.device),
         )
 
     @cached_property
@@ -79,6 +103,12 @@ class Plan:
 
     def _tensor(self, numbers: list) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=self.device)
+
+
+def _runs_of_equal_length(every: list[places.Keys]) -> list[dict[int, places.Keys]]:
+    """Return the keys of consecutive queries, by number, in runs of queries that have as many."""
+    groups = groupby(range(len(every)), key=lambda query: len(every[query].frames))
+    return [{query: every[query] for query in run} for _, run in groups]
 
 
 @dataclass
@@ -110,25 +140,32 @@ class DualScopeAttention:
         """Return the attention's output, of the input's shape."""
         plan = self.plans.of(self.view.call.step)
         x_BFPD = rearrange(hidden_states, "b (f p) d -> b f p d", f=len(self.view.clip))
-        q, own, far = self._project(attn, x_BFPD, plan.route)
-        out = self._attend(plan, q, own, far)
+        out = self._attend(plan, *self._project(attn, x_BFPD, plan.route))
         made = attn.to_out[0](rearrange(out, "b f p n d -> b (f p) (n d)"))
         return attn.to_out[1](made)
 
-    def _project(self, attn: Any, x_BFPD: torch.Tensor, route: Route) -> tuple[torch.Tensor, KeysValues, KeysValues]:
+    def _project(self, attn: Any, x_BFPD: torch.Tensor, route: Route) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return queries of own frames, and keys and values of own frames and of arrivals; none of it is rotated yet."""
-        exchange = self._exchange(route)
-        if self.travel == "hidden_states":
-            begun = exchange.begin(x_BFPD)
-            own, q = keys_values(attn, x_BFPD), queries(attn, x_BFPD)
-            arrivals = begun.finish()
-            far = arrivals.make_once("keys and values", lambda: keys_values(attn, arrivals.frames))
-        else:
-            own = keys_values(attn, x_BFPD)
-            begun = exchange.begin(torch.stack(own, dim=3))
-            q = queries(attn, x_BFPD)
-            far = _unstack(begun.finish())
-        return q, own, far
+        q, own, far = (self._send_frames if self.travel == "hidden_states" else self._send_keys_values)(attn, x_BFPD, route)
+        if not route.arrivals:
+            return q, *own
+        parts = [list(both) for both in zip(own, far)]
+        del own, far  # so that what is joined is free before the next is
+        raw = torch.cat(parts.pop(0), dim=1)
+        return q, raw, torch.cat(parts.pop(0), dim=1)
+
+    def _send_frames(self, attn: Any, x_BFPD: torch.Tensor, route: Route) -> tuple[torch.Tensor, KeysValues, KeysValues]:
+        begun = self._exchange(route).begin(x_BFPD)
+        own, q = keys_values(attn, x_BFPD), queries(attn, x_BFPD)
+        arrivals = begun.finish()
+        return q, own, arrivals.make_once("keys and values", lambda: keys_values(attn, arrivals.frames))
+
+    def _send_keys_values(self, attn: Any, x_BFPD: torch.Tensor, route: Route) -> tuple[torch.Tensor, KeysValues, KeysValues]:
+        own = keys_values(attn, x_BFPD)
+        begun = self._exchange(route).begin(torch.stack(own, dim=3))
+        q = queries(attn, x_BFPD)
+        keys, values = begun.finish().frames.unbind(dim=3)
+        return q, own, (keys, values)
 
     def _exchange(self, route: Route) -> Exchange:
         """Return what fetches along a route: the same one as long as the route is."""
@@ -136,33 +173,37 @@ class DualScopeAttention:
             self.exchange = Exchange(route, self.view.group, self.view.call)
         return self.exchange
 
-    def _attend(self, plan: Plan, q: torch.Tensor, own: KeysValues, far: KeysValues) -> torch.Tensor:
-        """Return what each own frame gets of its keys, (B, F, P, N, D)."""
-        raw, values = (torch.cat(both, dim=1) for both in zip(own, far))
-        turned = rotary.rotate(raw, self.grid.turn(plan.true_places))
-        q = rotary.rotate(q, self.grid.turn(plan.true_places[: q.shape[1]]))
-        out = torch.empty_like(q)
+    def _attend(self, plan: Plan, q: torch.Tensor, raw: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return what each own frame gets of its keys, (B, F, P, N, D), in the memory of the queries; keys are turned in theirs."""
+        kept = raw[:, plan.kept]
+        turned = self._turn(raw, plan.true_places)
+        q = self._turn(q, plan.true_places[: q.shape[1]])
         for some in plan.queries:
-            for cut in self._slices(some, raw):
-                keys = self._keys(some, cut, raw, turned)
+            for cut in self._slices(some, q):
                 frames = slice(some.frames.start + cut.start, some.frames.start + cut.stop)
-                out[:, frames] = self._attend_some(q[:, frames], keys, values[:, some.keys[cut]], some.is_local[cut])
-        return out
+                seen = self._keys(some, cut, kept, turned), values[:, some.keys[cut]]
+                q[:, frames] = self._attend_some(q[:, frames], *seen, some.is_local[cut])
+                del seen  # before the next are gathered
+        return q
 
-    def _slices(self, some: Queries, raw: torch.Tensor) -> Iterator[slice]:
+    def _turn(self, x_BFPND: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Turn frames to their places, in place and some at a time, and return them."""
+        bytes_each = TURNING * x_BFPND[:, 0].numel()
+        for cut in self.view.slices.over_frames(len(at), bytes_each):
+            x_BFPND[:, cut] = rotary.rotate(x_BFPND[:, cut], self.grid.turn(at[cut]))
+        return x_BFPND
+
+    def _slices(self, some: Queries, q: torch.Tensor) -> Iterator[slice]:
         queries, keys = some.keys.shape
-        bytes_each = 3 * keys * raw[:, 0].numel() * raw.element_size()
-        return self.view.slices.over_frames(queries, bytes_each, heads=len(raw) * raw.shape[3])
+        bytes_each = 2 * keys * q[:, 0].numel() * q.element_size()
+        return self.view.slices.over_frames(queries, bytes_each, heads=len(q) * q.shape[3])
 
-    def _keys(self, some: Queries, cut: slice, raw: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
+    def _keys(self, some: Queries, cut: slice, kept: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
         """Return the keys of some queries, each at its place, (B, Q, K, P, N, D)."""
         found = turned[:, some.keys[cut]]
-        width = some.keys.shape[1]
-        inside = (some.moved >= cut.start * width) & (some.moved < cut.stop * width)
-        moved = some.moved[inside]
-        if len(moved):
-            again = rotary.rotate(raw[:, some.keys.flatten()[moved]], self.grid.turn(some.moved_places[inside]))
-            found.flatten(1, 2)[:, moved - cut.start * width] = again
+        pairs, frames, moved_to = some.moved.of(cut, some.keys.shape[1])
+        if len(pairs):
+            found.flatten(1, 2)[:, pairs] = self._turn(kept[:, frames], moved_to)
         return found
 
     def _attend_some(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_local: torch.Tensor) -> torch.Tensor:
@@ -205,8 +246,3 @@ def with_biases(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor) -> KeysVal
 
 def _split_heads(x_BFPD: torch.Tensor, heads: int) -> torch.Tensor:
     return rearrange(x_BFPD, "b f p (n d) -> b f p n d", n=heads)
-
-
-def _unstack(arrivals: Arrivals) -> KeysValues:
-    keys, values = arrivals.frames.unbind(dim=3)
-    return keys, values

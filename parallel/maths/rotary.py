@@ -4,7 +4,7 @@ A head's width is split into time, height and width; of each a pair of numbers i
 """
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 
 THETA = 10000.0
 
@@ -23,16 +23,20 @@ def angles(places: torch.Tensor, width: int) -> torch.Tensor:
 
 def table(places: torch.Tensor, grid: tuple[int, int], head: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return cosine and sine for the tokens of frames at some places, float32 (*places, P, 1, D / 2), for any heads."""
-    height, width = grid
-    time_width, height_width, width_width = widths(head)
-    tokens = height * width
-    time = angles(places.flatten(), time_width)[:, None].expand(-1, tokens, -1)
-    rows = angles(torch.arange(height, device=places.device), height_width)
-    columns = angles(torch.arange(width, device=places.device), width_width)
-    in_frame = torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=-1)
-    turned = torch.cat([time, in_frame.expand(len(time), -1, -1)], dim=-1)
-    turned = turned.unflatten(0, places.shape)[..., None, :]
-    return turned.cos().float(), turned.sin().float()
+    axes = places.flatten(), *(torch.arange(size, device=places.device) for size in grid)
+    by_axis = [angles(axis, width) for axis, width in zip(axes, widths(head))]
+
+    def spread(time: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        f, h, w = len(time), len(rows), len(columns)
+        parts = (
+            repeat(time, "f d -> f h w d", h=h, w=w),
+            repeat(rows, "h d -> f h w d", f=f, w=w),
+            repeat(columns, "w d -> f h w d", f=f, h=h),
+        )
+        return rearrange(torch.cat(parts, dim=-1), "f h w d -> f (h w) 1 d").unflatten(0, places.shape)
+
+    # Of few angles, before they are spread over all tokens: sine and cosine of float64 take their time.
+    return spread(*(angle.cos().float() for angle in by_axis)), spread(*(angle.sin().float() for angle in by_axis))
 
 
 def rotate(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import torch
@@ -18,8 +17,10 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from ..families.wan import Wan
+from ..families.wan_shape import TEXT_LENGTH
 from ..job.errors import JobRefused
 from ..job.job import Job
+from ..layers import travel
 from ..layers.compiled import Compiler
 from ..layers.conditioning import Conditioning
 from ..layers.cross_attention import Run, TextAttention, stack
@@ -28,8 +29,6 @@ from ..layers.patch import Change, Swap
 from ..layers.tokens import OverTokens
 from ..layers.view import View
 from . import wan_vae, weights
-
-TEXT_LENGTH = 512  # tokens of a prompt, of all released models
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,13 @@ class WanModel:
         size = (job.height // self.folder.scale // patch[1], job.width // self.folder.scale // patch[2])
         grid = Grid(size, self.folder.shape.attention_head_dim)
         plans = Plans(view, job.scope.places, job.scope.rotate)
-        travel: Any = "keys_values" if job.tuning.travel == "keys_values" else "hidden_states"
+        branches = 2 if job.most_guidance > 1 else 1
+        to_keys = net.blocks[0].attn1.to_k
+        what = travel.choose(job.tuning.travel, to_keys, view, tokens=size[0] * size[1], branches=branches)
         runs: dict[int, list[Run]] = {}
         found: list[Change] = [] if compiler is None else [compiler]
         for block in net.blocks:
-            dual = DualScopeAttention(view, plans, grid, travel=travel, trained_keys=self._trained_keys(job))
+            dual = DualScopeAttention(view, plans, grid, travel=what, trained_keys=self._trained_keys(job))
             feed_forward = block.ffn if compiler is None else compiler(block.ffn)
             found.append(Swap(block.attn1, "processor", dual))
             found.append(Swap(block.attn2, "processor", TextAttention(view, runs)))

@@ -1,0 +1,150 @@
+"""What a call of a Wan transformer and its VAE's decode keep in memory: `python -m benchmarks.wan_memory`
+
+The sizes of Wan 2.1 1.3B and of 14B at 832x480 in bfloat16, with one block: what lives at once is that of one block, however many
+there are. Tensors have shapes but no numbers (the device `meta`), so nothing is computed, and what would come from other ranks is
+room for it. The formulas are those of parallel/families/wan_shape.py and wan_vae_shape.py.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+from benchmarks.claims import Claim, report
+from harness.live import LiveBytes
+from parallel.comm.group import Group
+from parallel.families.wan_shape import TEXT_LENGTH, ClipCall, WanShape
+from parallel.families.wan_vae_shape import WanVAESizes, decode_numbers
+from parallel.layers.cross_attention import Run, TextAttention
+from parallel.layers.dual_scope import DualScopeAttention, Grid, Plans
+from parallel.layers.patch import Change, Swap, patched
+from parallel.layers.tokens import OverTokens
+from parallel.layers.view import View
+from parallel.maths.scope import Span
+from parallel.maths.slices import Slices
+from parallel.models import wan_vae
+from parallel.models.wan import NoRotation
+
+META = torch.device("meta")
+HEIGHT, WIDTH = 480, 832
+LOCAL, GLOBAL = 6, 8  # latents, the rule's for models that were trained on 21
+NETS = {"1.3B": WanShape(num_attention_heads=12, ffn_dim=8960, num_layers=30), "14B": WanShape()}
+SLICE = 16 * 2**20  # bytes, which the formulas leave out
+VAE_22: dict[str, Any] = {
+    "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "in_channels": 12, "out_channels": 12, "patch_size": 2,
+    "scale_factor_spatial": 16, "is_residual": True, "latents_mean": (0.0,) * 48, "latents_std": (1.0,) * 48,
+}  # fmt: skip
+VAES: dict[str, dict[str, Any]] = {"Wan 2.1": {}, "Wan 2.2 5B": VAE_22}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of a clip, the longest of so many ranks' in a video of as many clips."""
+
+    net: str
+    latents: int
+    branches: int = 1
+    ranks: int = 1
+    dtype: torch.dtype = torch.bfloat16
+    travel: Literal["hidden_states", "keys_values"] = "hidden_states"
+
+    @property
+    def span(self) -> Span:
+        """How far its latents see."""
+        return Span(self.latents * self.ranks, LOCAL, GLOBAL)
+
+    def __str__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.")
+        return f"{self.net}, {self.latents} latents, {self.branches} branches, {self.ranks} ranks, {kind}, {self.travel}"
+
+
+CASES = [Case(net, latents, branches) for net in NETS for latents in (10, 31) for branches in (1, 2)]
+CASES += [Case("14B", latents, ranks=4) for latents in (10, 31)]
+CASES += [Case("1.3B", 10, ranks=4, travel="keys_values"), Case("1.3B", 10, dtype=torch.float32)]
+
+
+def net(shape: WanShape, dtype: torch.dtype) -> WanTransformer3DModel:
+    """Return a net of one block without numbers; like released ones it keeps some small parts in float32."""
+    with META:
+        made = WanTransformer3DModel(
+            num_attention_heads=shape.num_attention_heads, ffn_dim=shape.ffn_dim, num_layers=1, cross_attn_norm=True
+        )
+    for name, parameter in made.named_parameters():
+        is_kept = any(part in made._keep_in_fp32_modules for part in name.split("."))
+        parameter.data = parameter.data.to(torch.float32 if is_kept else dtype)
+    made.rope = NoRotation()
+    return made.eval().requires_grad_(False)
+
+
+def changes(made: WanTransformer3DModel, case: Case, view: View, runs: dict[int, list[Run]]) -> list[Change]:
+    """Return what makes the net work on a clip."""
+    plans, grid = Plans(view, "near"), Grid((HEIGHT // 16, WIDTH // 16), 128)
+    found: list[Change] = []
+    for block in made.blocks:
+        found.append(Swap(block.attn1, "processor", DualScopeAttention(view, plans, grid, travel=case.travel)))
+        found.append(Swap(block.attn2, "processor", TextAttention(view, runs)))
+        found.append(Swap(block, "ffn", OverTokens(block.ffn, view.slices, width=NETS[case.net].ffn_dim)))
+    return found
+
+
+def call_peak(case: Case) -> int:
+    """Return the most bytes of activations alive at once in a call of a rank in the middle."""
+    made = net(NETS[case.net], case.dtype)
+    view = View(Group(case.ranks // 2, case.ranks, META), case.span, Slices(budget=SLICE))
+    runs = {0: [Run(branch, slice(0, case.latents), branch) for branch in range(case.branches)]}
+    x = torch.zeros(1, 16, case.latents, HEIGHT // 8, WIDTH // 8, dtype=case.dtype, device=META)
+    texts = torch.zeros(case.branches, TEXT_LENGTH, 4096, dtype=case.dtype, device=META)
+    times = torch.zeros(case.branches, device=META)
+    with torch.inference_mode(), patched(changes(made, case, view, runs)), LiveBytes("meta", made.parameters()) as live:
+        made(x.expand(case.branches, -1, -1, -1, -1), times, texts, return_dict=False)
+    return live.peak
+
+
+def call_formula(case: Case) -> int:
+    """Return the bytes that a plan reckons with."""
+    tokens = NETS[case.net].tokens(HEIGHT // 8, WIDTH // 8)
+    call = ClipCall(
+        NETS[case.net], tokens, case.span, case.latents, case.dtype.itemsize, 2 if case.travel == "keys_values" else 1
+    )
+    return case.branches * call.peak_bytes + SLICE
+
+
+def decode_peak(config: dict[str, Any], dtype: torch.dtype, height: int = HEIGHT, width: int = WIDTH) -> int:
+    """Return the most bytes alive at once while a VAE decodes three latents, one after the other."""
+    with META:
+        vae = AutoencoderKLWan(**config).to(dtype).eval().requires_grad_(False)
+    scale = vae.config.scale_factor_spatial
+    latents = torch.zeros(1, vae.config.z_dim, 3, height // scale, width // scale, dtype=dtype, device=META)
+    with torch.inference_mode(), LiveBytes("meta", vae.parameters()) as live:
+        for _ in wan_vae.decode(vae, latents, halo=0, from_start=True):
+            pass
+    return live.peak
+
+
+def decode_formula(config: dict[str, Any], dtype: torch.dtype, height: int = HEIGHT, width: int = WIDTH) -> int:
+    """Return the bytes that a plan reckons with."""
+    known = {name: value for name, value in config.items() if name in WanVAESizes.model_fields}
+    return dtype.itemsize * decode_numbers(WanVAESizes(**known), height, width)
+
+
+def main() -> int:
+    began = time.perf_counter()
+    rows = {str(case): {"measured": call_peak(case), "formula": call_formula(case)} for case in CASES}
+    for name, config in VAES.items():
+        for dtype in (torch.bfloat16, torch.float32):
+            sizes = {"measured": decode_peak(config, dtype), "formula": decode_formula(config, dtype)}
+            rows[f"decode, {name}, {str(dtype).removeprefix('torch.')}"] = sizes
+    for name, row in rows.items():
+        print(f"{name}: {row['measured'] / 1e9:.3f} GB, by the formula {row['formula'] / 1e9:.3f}", flush=True)
+    over = [row["formula"] / row["measured"] for row in rows.values()]
+    claims = [
+        Claim("Wan memory, formula over what lives, most", max(over), "<= 1.1"),
+        Claim("Wan memory, formula over what lives, least", min(over), ">= 1"),
+    ]
+    return 0 * report("wan_memory", claims, began, rows=rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
