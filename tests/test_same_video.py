@@ -59,7 +59,15 @@ def check(pools, work: Job, sizes: tuple[int, ...] = (1, 2, 3, 4)) -> None:
 
 
 def test_any_number_of_ranks_makes_the_same_video(pools):
-    check(pools, job(scheduler="dpmpp_2m"))
+    check(
+        pools,
+        job(
+            scheduler="dpmpp_2m",
+            frames=34,
+            prompts=(Prompt(frame=0, text=RED), Prompt(frame=15, text=BLUE)),
+            num_inference_steps=8,
+        ),
+    )
 
 
 @pytest.mark.parametrize("scheduler", get_args(Scheduler))

@@ -134,10 +134,15 @@ class WanModel:
                 yield self.folder.geometry.frames_of(range(number, number + 1)), rearrange(pictures, "1 c f h w -> f c h w")
 
     def encode(self, frames_FHWC: torch.Tensor, first: int, wanted: range) -> Iterator[torch.Tensor]:
-        pictures = frames_FHWC if frames_FHWC.is_floating_point() else frames_FHWC.float() / 255
-        pictures = (rearrange(pictures, "f h w c -> 1 c f h w") * 2 - 1).to(self.vae.device, self.dtype)
-        for raw in wan_vae.encode(self.vae, pictures, halo=wanted.start - first, from_start=first == 0):
+        video = rearrange(frames_FHWC, "f h w c -> 1 c f h w")
+        halo = wanted.start - first
+        for raw in wan_vae.encode(self.vae, video, halo=halo, from_start=first == 0, prepare=self._prepare):
             yield self.folder.latent_format.from_raw(raw, dim=1)
+
+    def _prepare(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return frames, uint8 or float from 0 to 1, as the VAE takes them."""
+        shares = frames if frames.is_floating_point() else frames.float() / 255
+        return (shares * 2 - 1).to(self.vae.device, self.dtype)
 
 
 def _load_net(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
