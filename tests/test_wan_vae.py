@@ -89,7 +89,7 @@ def difference(form: str, way: str, clip: range) -> float:
 @pytest.mark.parametrize(
     "form, way, start",
     [(form, way, start) for (form, way), reach in REACHES.items() for start in (0, 1, 6, reach + 1)]
-    + [("2.1", way, start) for way in WAYS for start in (2, REACHES["2.1", way] - 1, REACHES["2.1", way])],
+    + [("2.1", "decode", 2), ("2.1", "decode", 37), ("2.1", "decode", 38), ("2.1", "encode", 28)],
 )
 def test_a_clip_is_as_in_the_whole_video(form, way, start):
     """At the beginning, where its halo is cut off by the beginning, and at the end."""
