@@ -7,7 +7,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE := 1
 
 # What must hold with the oldest libraries as with the newest: models load, a video is the stock pipeline's, templates run in ComfyUI.
-SHORT := tests/test_folder_forms.py tests/test_same_video.py tests/test_sampler.py::test_anchor_generate_equals_the_stock_pipeline \
+SHORT := tests/test_folder_forms.py tests/test_wan_forms.py tests/test_trial.py tests/test_same_video.py tests/test_sampler.py::test_anchor_generate_equals_the_stock_pipeline \
 	tests/test_sampler.py::test_each_scheduler_steps_as_diffusers_does \
 	tests/test_comfyui.py::test_the_pack_is_imported_without_a_warning_and_no_rank_runs \
 	tests/test_comfyui.py::test_a_shipped_workflow_runs_to_its_end tests/test_comfyui.py::test_the_plan_is_shown_without_a_rank

@@ -37,12 +37,6 @@ class Reformed(transformer_wan.WanAttnProcessor):
         return super().__call__(attn, hidden_states, *others) - 0.5 * hidden_states
 
 
-def test_the_layers_and_the_vae_fit_the_installed_diffusers():
-    state = torch.get_rng_state()
-    assert trial.wan_difference() < 1e-4
-    assert torch.equal(torch.get_rng_state(), state), "a trial leaves no trace"
-
-
 @pytest.mark.parametrize(
     "name, changed, said",
     [
