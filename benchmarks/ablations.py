@@ -6,6 +6,7 @@ clips which do not see all of each other need ranks, one a clip; every other way
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from parallel.layers.view import Halo, View
 from parallel.maths import attention, clips
 from parallel.models import unet3d
 from parallel.plan import span_of
-from parallel.sampler import encode, generate, schedule
+from parallel.sampler import encode, init, schedule
 from parallel.sampler.denoise import denoise
 from parallel.sampler.load import Model
+from parallel.sampler.sample import guided
 
 CLIP = 16  # frames the bundled model was trained on
 LOCAL, GLOBAL = 8, 16
@@ -158,7 +160,8 @@ def _sample(
     conditioning = encode.encode_prompts(model, job, frames or view.clip)
     size = (model.folder.latent_channels, job.frames, job.height // model.folder.scale, job.width // model.folder.scale)
     drawn = replace(view, span=span_of(job)) if frames else view
-    start = generate.draw_start(job, None, torch.Size(size), view=drawn, scheduler=scheduler, schedule=steps)
+    geometry = model.folder.geometry
+    start = init.draw_start(job, None, torch.Size(size), geometry=geometry, view=drawn, scheduler=scheduler, schedule=steps)
     start = start[:, :, frames.start : frames.stop] if frames else start
     changes = [] if unet else unet3d.frame_changes(model.unet, view, biases)
     if attention is not None:
@@ -171,7 +174,8 @@ def _sample(
     with patched(changes):
         together = Guidance(job.guidance_scale, Group(0, 1, view.group.device))
         net = unet or model.unet
-        *_, last = denoise(net, scheduler, start, conditioning, together, job=job, timesteps=steps, biases=biases)
+        guess = partial(guided, model, net, conditioning, together)
+        *_, last = denoise(guess, scheduler, start, job=job, timesteps=steps, steps=range(len(steps)), view=view)
     return last[0]
 
 
@@ -214,17 +218,15 @@ def _forget_others(module: torch.nn.Module, *, transformers: bool = True) -> Non
 class GhostBiases(Biases):
     """Biases whose masks have a column more for every frame that a query misses past the ends."""
 
-    def set(self, local: float, global_: float) -> None:
-        super().set(local, global_)
+    def make(self, local: float, global_: float) -> list[torch.Tensor | None]:
         reach, frames = self.view.span.local_context, self.view.span.frames
-        masks = []
-        for block, mask in zip(self.view.query_blocks, self.masks):
+        masks: list[torch.Tensor | None] = []
+        for block, mask in zip(self.view.query_blocks, super().make(local, global_)):
             missing = torch.tensor([max(0, reach - q) + max(0, q + reach - frames + 1) for q in block.queries])
             ghosts = torch.where(torch.arange(int(missing.max())) < missing[:, None], local, -torch.inf)
             mask = torch.zeros(len(block.queries), len(block.keys)) if mask is None else mask[:, : len(block.keys)]
             masks.append(torch.cat([mask, ghosts], dim=1))
-        self.masks = masks
-        self.current = (float("nan"), 0.0)  # never the same: the masks were made anew from ours
+        return masks
 
 
 def attend_with_ghosts(q_BNQD, k_BNKD, v_BNKD, mask_QK, scale_Q=None) -> torch.Tensor:

@@ -16,7 +16,7 @@ from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.sampler import load
-from parallel.sampler.decode import decode
+from parallel.sampler.decode import write_frames
 from scripts.shapes import COLOURS, Scene
 
 STEPS, GUIDANCE = 8, 3.0
@@ -164,10 +164,10 @@ def measure(task: Task) -> list[dict[str, Any]]:
 
 def pixels(latents_CTHW: torch.Tensor) -> torch.Tensor:
     """Return a video's frames, (T, H, W, 3) in [0, 1]."""
-    frames = torch.empty(latents_CTHW.shape[1], 64, 64, 3)
-    for _ in decode(model(), latents_CTHW[None], frames, list(range(len(frames)))):
-        pass
-    return frames
+    frames_THWC = torch.empty(latents_CTHW.shape[1], 64, 64, 3)
+    for frames, pictures in model().decode(latents_CTHW[None], 0, [range(len(frames_THWC))]):
+        write_frames(pictures, frames_THWC, frames)
+    return frames_THWC
 
 
 def read(task: Task, latents_CTHW: torch.Tensor, frames: torch.Tensor) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from benchmarks.claims import Claim, report
 from parallel.comm.group import Group
 from parallel.families import traffic
 from parallel.families.geometry import Geometry
-from parallel.families.wan import TRAINED_FRAMES
+from parallel.families.wan_index import Training
 from parallel.families.wan_shape import WanShape, exchanges
 from parallel.families.wan_vae_shape import WanVAESizes, decode_reach
 from parallel.job.job import Job, Prompt, checked
@@ -30,7 +30,7 @@ from parallel.models.wan import NoRotation
 VIDEO = checked(
     Job, model="Wan2.2-T2V-A14B", prompts=(Prompt(frame=0, text=""),), frames=241, height=480, width=832, dtype="bfloat16"
 )
-GEOMETRY = Geometry.trained_on(TRAINED_FRAMES, scale=8, frames_per_latent=4)
+GEOMETRY = Geometry.trained_on(Training().trained_frames, scale=8, frames_per_latent=4)
 SPAN = GEOMETRY.span(VIDEO)
 A14B, VAE = WanShape(), WanVAESizes()
 SMALL = WanShape(

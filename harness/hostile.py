@@ -7,6 +7,7 @@ import shutil
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import av
@@ -27,6 +28,7 @@ from parallel.wire import channel as wire
 from parallel.wire.messages import Hello
 
 Try = tuple[str, Callable[[], object]]
+Change = Callable[[Path], object]
 OUTSIDE = (
     "../../etc/passwd",
     "/etc/passwd",
@@ -93,23 +95,32 @@ def timelines() -> Iterator[Try]:
         yield f"fps {fps}", lambda fps=fps: timeline.parse("0: a", fps=fps, frames=10)
 
 
+def copied(model: Path, work: Path, name: str, change: Change) -> Try:
+    """Return the try of a copy of a model folder in which something is changed."""
+    copy = shutil.copytree(model, work / name.replace("/", "_"))
+    change(copy)
+    return name, lambda: folder.check(checked(Job, **{**values(model), "height": 64, "width": 64, "model": str(copy)}), 1)
+
+
+def says(file: str, **said) -> Change:
+    """Return a change of what a JSON file says."""
+    return lambda copy: (copy / file).write_text(json.dumps({**json.loads((copy / file).read_text()), **said}))
+
+
+def links(file: str, target: str) -> Change:
+    """Return a change of a file into a link."""
+    return lambda copy: ((copy / file).unlink(missing_ok=True), (copy / file).symlink_to(target))
+
+
+def pickled(part: str, suffix: str) -> Change:
+    """Return a change of a part's weights into pickles, by name."""
+    return lambda copy: [file.rename(file.with_suffix(suffix)) for file in (copy / part).glob("*.safetensors")]
+
+
 def model_folders(model: Path, work: Path) -> Iterator[Try]:
     """Yield model folders that would run code, read elsewhere, or ask for absurd sizes."""
 
-    def changed(name: str, change: Callable[[Path], object]) -> Try:
-        copy = shutil.copytree(model, work / name.replace("/", "_"))
-        change(copy)
-        return name, lambda: folder.check(checked(Job, **{**values(model), "model": str(copy)}), 1)
-
-    def says(file: str, **said) -> Callable[[Path], object]:
-        return lambda copy: (copy / file).write_text(json.dumps({**json.loads((copy / file).read_text()), **said}))
-
-    def links(file: str, target: str) -> Callable[[Path], object]:
-        return lambda copy: ((copy / file).unlink(), (copy / file).symlink_to(target))
-
-    def pickled(part: str, suffix: str) -> Callable[[Path], object]:
-        return lambda copy: [file.rename(file.with_suffix(suffix)) for file in (copy / part).glob("*.safetensors")]
-
+    changed = partial(copied, model, work)
     for part in ("unet", "vae", "text_encoder"):
         weights = next((model / part).glob("*.safetensors")).name
         data = (model / part / weights).read_bytes()

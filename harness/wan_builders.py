@@ -14,9 +14,9 @@ TEXT = 16  # width of an embedding
 CHANNELS = 4
 
 
-def transformer(seed: int = 0, layers: int = 2) -> WanTransformer3DModel:
+def transformer(seed: int = 0, layers: int = 2, channels: int = CHANNELS) -> WanTransformer3DModel:
     net = WanTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=12, in_channels=CHANNELS, out_channels=CHANNELS, text_dim=TEXT, freq_dim=16,
+        num_attention_heads=2, attention_head_dim=12, in_channels=channels, out_channels=channels, text_dim=TEXT, freq_dim=16,
         ffn_dim=32, num_layers=layers,
     )  # fmt: skip
     return randomized(net, seed)

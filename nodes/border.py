@@ -1,8 +1,9 @@
 """What ComfyUI means by LATENT and IMAGE, and what the engine takes and gives.
 
-A LATENT holds the VAE's own numbers; the engine's latents are what the net sees (families/latent_format.py). ComfyUI's
-VAE Decode shows the first frame alone of a (1, C, T, h, w) LATENT if the VAE is one for pictures, as it is here, and its VAE
-Encode makes (T, C, h, w) of T pictures: so these nodes give out (T, C, h, w), a frame an item of the batch, and take both.
+A LATENT holds the VAE's own numbers; the engine's latents are what the net sees (families/latent_format.py). Of a VAE for
+videos it is (1, C, T, h, w), and four dimensions are pictures. Of a VAE for pictures ComfyUI's VAE Decode shows the first frame
+alone of such a LATENT, and its VAE Encode makes (T, C, h, w) of T pictures: so these nodes give out that, a frame an item of the
+batch, and take both.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ..parallel.job.errors import JobRefused
 from ..parallel.job.job import Job
 from ..parallel.pool.init import check_finite
 from . import host
+
+FRAMES = "video_infinity_frames"  # of a LATENT: how many of its frames the video has, where its last latent holds more
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,29 @@ class Init:
         return self.frames, self.height, self.width
 
 
-def to_comfyui(latents_BCTHW: torch.Tensor, model: ModelFolder) -> dict:
-    """Return a video's latents, (1, C, T, h, w) as the net sees them, as a LATENT."""
-    form = model.latent_format
-    return {"samples": form.arrange(form.to_raw(latents_BCTHW[0], dim=0))}
+def to_comfyui(latents_BCTHW: torch.Tensor, model: ModelFolder, *, frames: int) -> dict:
+    """Return the latents of a video of some frames, (1, C, T, h, w) as the net sees them, as a LATENT."""
+    form, latents = model.latent_format, latents_BCTHW.shape[2]
+    is_full = frames == len(model.geometry.frames_of(range(latents)))
+    return {"samples": form.arrange(form.to_raw(latents_BCTHW[0], dim=0)), **({} if is_full else {FRAMES: frames})}
+
+
+def frames_in(latent: dict, latents: int, model: ModelFolder) -> int:
+    """Return how many frames a LATENT of so many latents has: those of the video that it was made for, else all that it holds."""
+    said = latent.get(FRAMES)
+    if isinstance(said, int) and said > 0 and model.geometry.latents(said) == latents:
+        return said
+    return len(model.geometry.frames_of(range(latents)))
 
 
 def from_comfyui(latent: dict, model: ModelFolder) -> torch.Tensor:
     """Return a LATENT as the net sees it, (C, T, h, w); raise JobRefused if it is of another model or layout."""
     _check_kind(latent, model)
-    samples, channels = latent["samples"], model.latent_channels
-    wanted, got = f"wanted a video's latents, (T, {channels}, h, w) or (1, {channels}, T, h, w)", tuple(samples.shape)
+    samples, channels, is_video = latent["samples"], model.latent_channels, model.latent_format.is_video
+    pictures = "" if is_video else f"(T, {channels}, h, w) or "
+    wanted, got = f"wanted a video's latents, {pictures}(1, {channels}, T, h, w)", tuple(samples.shape)
+    if is_video and samples.ndim == 4:
+        samples = samples.unsqueeze(2)  # pictures, each a video of one frame
     if samples.ndim == 5 and samples.shape[0] != 1:
         raise JobRefused(f"latent: {wanted}, got {got}, a batch of {got[0]} videos: run them one by one")
     if samples.ndim not in (4, 5) or samples.shape[1] != channels or 0 in got:
@@ -77,8 +92,7 @@ def init_of(latent: dict | None, image: torch.Tensor | None, model: ModelFolder)
             raise JobRefused("latent: has a noise_mask, and this sampler changes whole frames: remove the mask")
         values = from_comfyui(latent, model)
         latents, height, width = values.shape[1:]
-        frames = len(model.geometry.frames_of(range(latents)))
-        return Init("latent", values, frames, height * model.scale, width * model.scale)
+        return Init("latent", values, frames_in(latent, latents, model), height * model.scale, width * model.scale)
     if image is not None:
         pictures = frames_of("image", image)
         return Init("image", pictures, *pictures.shape[:3])
@@ -95,10 +109,12 @@ def frames_of(name: str, image: torch.Tensor) -> torch.Tensor:
     return image[..., :3]
 
 
-def fit(init: Init, job: Job) -> torch.Tensor:
+def fit(init: Init, job: Job, model: ModelFolder) -> torch.Tensor:
     """Return what a job starts from, pictures scaled and cropped to its size; raise JobRefused if it is of another video."""
     name = init.kind
-    if init.frames not in (1, job.frames):
+    latents = model.geometry.latents
+    is_whole = latents(init.frames) == latents(job.frames) if name == "latent" else init.frames == job.frames
+    if init.frames != 1 and not is_whole:
         raise JobRefused(
             f"{name}: wanted {job.frames} frames, as `frames` says, or 1 for all of them, got {init.frames}: "
             f"set frames to 0 to take those of {name}"

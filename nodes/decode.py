@@ -34,7 +34,8 @@ class ClipParallelDecode(io.ComfyNode):
     def execute(cls, model: ModelChoice, latent: dict, ranks: RanksChoice | None = None) -> io.NodeOutput:
         parts = folder.inspect(model.model, model.parts)
         latents_CTHW = border.from_comfyui(latent, parts)
-        _, frames, height, width = latents_CTHW.shape
+        _, latents, height, width = latents_CTHW.shape
+        frames = border.frames_in(latent, latents, parts)
         size = {"frames": frames, "height": height * parts.scale, "width": width * parts.scale}
         job = still_job(model, parts, "latent", **size, decode=True)
         video = host.run(job, parts, ranks or RanksChoice(), init=latents_CTHW, init_is_latents=True)

@@ -33,7 +33,7 @@ class ClipParallelEncode(io.ComfyNode):
                 io.Image.Input("images", tooltip="All frames of a video, in order, or one picture."),
                 ranks_input(),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The video's latents, (T, C, h, w), for the sampler.")],
+            outputs=[io.Latent.Output("latent", tooltip="The video's latents, for the sampler.")],
         )
 
     @classmethod
@@ -44,4 +44,4 @@ class ClipParallelEncode(io.ComfyNode):
         parts = folder.inspect(model.model, model.parts)
         job = still_job(model, parts, "images", frames=frames, height=height, width=width, decode=False)
         video = host.run(job, parts, ranks or RanksChoice(), init=pictures)
-        return io.NodeOutput(border.to_comfyui(video.latents, parts))
+        return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames))

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-WHOLE = ("model_index.json", "unet/config.json")
-UNET_ALONE = "config.json"
+WHOLE = ("model_index.json", "unet/config.json", "transformer/config.json")
+NET_ALONE = "config.json"
 HUB = "models--"  # begins the name of a repository in a hub's cache: models--ORGANISATION--NAME/snapshots/REVISION
 
 
@@ -39,9 +39,9 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _is_model(folder: Path, root: Path) -> bool:
-    """Say whether a folder is a model; deeper down, where parts of models may lie about, a UNet alone is none."""
+    """Say whether a folder is a model; deeper down, where parts of models may lie about, a net alone is none."""
     alone = folder.parent == root or folder.parent.name == "snapshots"
-    marks = (*WHOLE, UNET_ALONE) if alone else WHOLE
+    marks = (*WHOLE, NET_ALONE) if alone else WHOLE
     return any(os.path.isfile(folder / mark) for mark in marks)  # unlike Path.is_file it never raises
 
 

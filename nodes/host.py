@@ -1,7 +1,9 @@
 """The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
 
 import logging
+import math
 import time
+from itertools import cycle
 from pathlib import Path
 
 import comfy.model_management
@@ -29,9 +31,12 @@ from .sockets import RanksChoice
 from .status import Status, duration, starting
 
 log = logging.getLogger(__name__)
-BUNDLED = "moving-shapes (bundled)"
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+BUNDLED = {
+    f"{name} (bundled)": str(ASSETS / name) for name in ("moving-shapes", "moving-shapes-wan")
+}  # the first is the default
 TEXT_SECONDS = 0.5  # between two texts of one phase
-KNOWN_VAES = {(4, 0.18215): latent_formats.SD15, (4, 0.13025): latent_formats.SDXL}  # by latent channels and scaling factor
+KNOWN_VAES = (latent_formats.SD15, latent_formats.SDXL, latent_formats.Wan21, latent_formats.Wan22)
 PHASE_SHARES = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.9}  # where each phase begins on the progress bar
 
 _names: dict[str, str] = {}  # of model folders by path, as they were listed last: a run need not look for them again
@@ -39,17 +44,17 @@ _warm: dict[tuple, "WarmPool"] = {}  # pools outlive a run; ComfyUI's memory man
 
 
 def model_folders() -> dict[str, str]:
-    """Return the model folders that ComfyUI knows, by the names that users choose from; the bundled one is always there."""
-    found = {BUNDLED: str(Path(__file__).resolve().parents[1] / "assets" / "moving-shapes")}
+    """Return the model folders that ComfyUI knows, by the names that users choose from; the bundled ones are always there."""
+    found = dict(BUNDLED)
     for root in folder_paths.get_folder_paths("diffusers"):
         found |= {name: place for name, place in folders.named(root).items() if name not in found}
     _names.update({place: name for name, place in reversed(found.items())})  # a folder that has two goes by the first
     return found
 
 
-def fitting_dtype() -> str:
-    """Return the type that suits the ranks that `auto` chooses: half precision on GPUs."""
-    return "float16" if torch.cuda.is_available() else "float32"
+def fitting_dtype(model: ModelFolder) -> str:
+    """Return the type that suits a model on the ranks that `auto` chooses: its half precision on GPUs."""
+    return model.half if torch.cuda.is_available() else "float32"
 
 
 class WarmPool:
@@ -89,7 +94,7 @@ def run(
     memory = plan(job, len(devices), model).memory  # first: a job that is refused ends no other pool
     warm = _warm_pool(devices, choice.threads or None)
     warm.enlist(memory.peak)
-    notice = keys_notice(job) if job.num_inference_steps else None
+    notice = keys_notice(job, model.geometry) if job.num_inference_steps else None
     try:
         with Progress(job, model) as progress:
             if notice is not None:
@@ -210,13 +215,22 @@ def model_name(path: str) -> str:
 def known_colours(model: ModelFolder) -> Colours | None:
     """Return the colours of a model's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
     own = stored_colours(model.vae, model.latent_channels)
-    known = KNOWN_VAES.get((model.latent_channels, model.latent_format.std[0]))
-    if own is not None or known is None:
+    known = [form for form in (kind() for kind in KNOWN_VAES) if is_format_of(form, model)]
+    if own is not None or not known:
         return own
-    form = known()
+    form = known[0]
     return Colours(
         latent_rgb_factors=form.latent_rgb_factors, latent_rgb_factors_bias=form.latent_rgb_factors_bias or (0.0, 0.0, 0.0)
     )
+
+
+def is_format_of(form: latent_formats.LatentFormat, model: ModelFolder) -> bool:
+    """Return whether ComfyUI's nets see latents, of as many channels, on the scale on which a model's net does."""
+    one_CTHW = torch.ones(1, form.latent_channels, 1, 1, 1)
+    span = form.process_out(one_CTHW) - form.process_out(torch.zeros_like(one_CTHW))
+    theirs, ours = span.flatten().tolist(), model.latent_format.std
+    same_channels = model.latent_channels == form.latent_channels
+    return same_channels and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(theirs, cycle(ours)))
 
 
 def resize(frames_FHWC: torch.Tensor, *, height: int, width: int) -> torch.Tensor:

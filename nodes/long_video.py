@@ -13,7 +13,7 @@ from .sockets import CATEGORY, RanksChoice, TimelineText
 from .timeline import PROMPT
 from .widgets import build_job, check_widgets, checks_widgets, fill_sizes, seed_input, size_inputs
 
-FPS = 8.0
+FEWEST_FPS = 8.0  # that a model has: what a timeline's seconds are counted at while the model is not known
 
 OWN_DTYPE = (
     "Long Video chooses the dtype by itself: Load Video Model has it as a widget, and with Clip-Parallel Sampler and "
@@ -47,7 +47,7 @@ class LongVideo(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("images", tooltip="All frames, (T, H, W, 3)."),
-                io.Latent.Output("latent", tooltip="The video's latents, (T, C, h, w)."),
+                io.Latent.Output("latent", tooltip="The video's latents, as ComfyUI's nodes have them."),
                 io.Float.Output("fps", tooltip="Frames a second, for Create Video."),
             ],
         )
@@ -68,7 +68,7 @@ class LongVideo(io.ComfyNode):
             video = host.run(job, model, RanksChoice())
         except Overflowed as error:
             raise Overflowed(f"{error}. {OWN_DTYPE}", rank=None) from error
-        latent = border.to_comfyui(video.latents, model)
+        latent = border.to_comfyui(video.latents, model, frames=job.frames)
         return io.NodeOutput(video.frames, latent, job.fps)
 
 
@@ -76,7 +76,8 @@ def _check(node: type[io.ComfyNode], typed: dict) -> None:
     """Raise JobRefused for the first widget that can't be run, as far as those that are typed tell."""
     check_widgets(node, typed)
     if "prompt" in typed:
-        timeline.read_prompt(typed["prompt"], fps=FPS, frames=typed.get("frames", MAX_FRAMES))
+        fps = find(typed["model"])[1].fps if "model" in typed else FEWEST_FPS
+        timeline.read_prompt(typed["prompt"], fps=fps, frames=typed.get("frames", MAX_FRAMES))
     if "model" in typed:
         blank = {"prompt": "0: a", "width": 8192, "height": 8192, "frames": 1, "seed": 0}  # what any model can make
         job, model = _job(**blank | {name: value for name, value in typed.items() if name != "prompt"})
@@ -84,8 +85,9 @@ def _check(node: type[io.ComfyNode], typed: dict) -> None:
 
 
 def _job(*, model: str, prompt: str, width: int, height: int, frames: int, seed: int) -> tuple[Job, ModelFolder]:
-    choice, parts = find(model, dtype=host.fitting_dtype())
+    choice, parts = find(model)
+    choice = choice.model_copy(update={"dtype": host.fitting_dtype(parts)})
     sizes = fill_sizes(parts, width=width, height=height, frames=frames)
     prompts = TimelineText(text=timeline.as_timeline(prompt), fade=4)
-    cfg = 3.0 if model == host.BUNDLED else parts.guidance_scale
-    return build_job(choice, prompts, None, fps=FPS, steps=20, cfg=cfg, seed=seed, **sizes), parts
+    cfg = 3.0 if model in host.BUNDLED else parts.guidance_scale
+    return build_job(choice, prompts, None, fps=parts.fps, steps=20, cfg=cfg, seed=seed, **sizes), parts

@@ -23,8 +23,8 @@ class LoadVideoModel(io.ComfyNode):
             node_id="VideoInfinityLoadVideoModel",
             display_name="Load Video Model",
             category=CATEGORY,
-            description="Chooses a diffusers text-to-video model from models/diffusers, or the small one that ships with the pack.",
-            search_aliases=["video infinity model", "modelscope", "zeroscope", "videocrafter2", "diffusers"],
+            description="Chooses a diffusers text-to-video model from models/diffusers, or one of the small ones that ship with the pack.",
+            search_aliases=["video infinity model", "wan", "modelscope", "zeroscope", "videocrafter2", "diffusers"],
             inputs=[
                 io.Combo.Input(
                     "model", options=names, tooltip="A folder in models/diffusers, in diffusers format, with safetensors."
@@ -34,20 +34,20 @@ class LoadVideoModel(io.ComfyNode):
                     options=[SAME, *names],
                     default=SAME,
                     optional=True,
-                    tooltip="Where the text encoder, VAE and scheduler come from if the model's folder holds the UNet alone.",
+                    tooltip="Where the text encoder, VAE and scheduler come from if the model's folder holds the net alone.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=["float32", "float16", "bfloat16"],
                     default="float32",
-                    tooltip="float16 for GPUs; float32 for CPU ranks.",
+                    tooltip="float16 for GPUs, bfloat16 for Wan on them; float32 for CPU ranks.",
                 ),
                 io.Combo.Input(
                     "offload",
                     options=["none", "parts"],
                     default="none",
                     optional=True,
-                    tooltip="parts: text encoder, UNet and VAE wait in host memory while another works; less GPU memory, a "
+                    tooltip="parts: text encoder, net and VAE wait in host memory while another works; less GPU memory, a "
                     "little slower. none: all stay on the GPU.",
                 ),
             ],

@@ -2,18 +2,19 @@
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..parallel.plan import Plan
+from ..parallel.plan import Plan, frames_of
 
 WIDTH, LEFT, RIGHT = 1280, 120, 24
 PAPER, INK, FAINT = (250, 250, 248), (40, 40, 46), (208, 208, 204)
 RANKS = ((76, 114, 176), (221, 132, 82), (85, 168, 104), (196, 78, 82), (129, 114, 179), (147, 120, 96), (218, 139, 195))
 NEAR, SPREAD, SELF = (44, 96, 200), (232, 138, 30), (20, 20, 24)
 PROMPTS = ((206, 222, 240), (246, 222, 204), (212, 236, 214), (242, 210, 214), (226, 218, 240))
+MARK, LEAST_MARK = (120, 120, 124), 3  # where a latent begins; pixels from one to the next
 MOST_LABELS = 24  # of ranks; more of them are drawn as bars alone
 
 
 def draw(outline: Plan, frame: int) -> Image.Image:
-    """Return the picture of a plan, 1280 pixels wide, with the scopes of one frame."""
+    """Return the picture of a plan, 1280 pixels wide, with the scopes of one frame, and marks where latents hold several frames."""
     picture = Image.new("RGB", (WIDTH, 384), PAPER)
     pen = Pen(ImageDraw.Draw(picture), outline.job.frames)
     pen.axis(24, outline.job.fps)
@@ -21,23 +22,35 @@ def draw(outline: Plan, frame: int) -> Image.Image:
     for rank, frames in enumerate(outline.frames):
         name = f"rank {rank}" if len(outline.clips) <= MOST_LABELS else ""
         pen.bar((frames.start, frames.stop), (72, 112), RANKS[rank % len(RANKS)], name, (255, 255, 255))
+    pen.marks([frames.start for frames in _latents(outline)], (114, 120))
     _draw_sight(pen, outline, frame)
     _draw_prompts(pen, outline)
     return picture
+
+
+def _latents(outline: Plan) -> list[range]:
+    """Return the frames of each latent, or none where each holds one frame."""
+    if outline.geometry.frames_per_latent == 1:
+        return []
+    return [frames_of(range(latent, latent + 1), outline.job, outline.geometry) for latent in range(outline.clips[-1].stop)]
 
 
 def _draw_sight(pen: "Pen", outline: Plan, frame: int) -> None:
     sight = outline.sight(frame)
     pen.label(148, f"frame {frame}")
     pen.bar((0, outline.job.frames), (136, 176), (236, 236, 232))
-    for places, colour in ((sight.near, NEAR), (sight.spread, SPREAD), ((frame,), SELF)):
+    for places, colour in ((sight.near, NEAR), (sight.spread, SPREAD), (sight.latent, SELF)):
         for place in places:
             pen.bar((place, place + 1), (136, 176), colour)
+    pen.marks([frames.start for frames in _latents(outline)], (178, 184))
+    own = f", in the latent of frames {sight.latent.start} to {sight.latent.stop - 1}" if len(sight.latent) > 1 else ""
+    packed = [(MARK, f"marks: latents of {outline.geometry.frames_per_latent} frames")] if _latents(outline) else []
     x = LEFT
     for colour, words in (
-        (SELF, f"frame {frame}"),
+        (SELF, f"frame {frame}{own}"),
         (NEAR, f"local scope, {len(sight.near)} frames"),
         (SPREAD, f"global scope, {len(sight.spread)} more"),
+        *packed,
     ):
         pen.ink.rectangle((x, 188, x + 12, 200), fill=colour)
         pen.ink.text((x + 18, 186), words, fill=INK, font=pen.small)
@@ -84,6 +97,12 @@ class Pen:
         if words and self.small.getlength(words) + 4 < right - left:
             middle = ((left + right) / 2, (rows[0] + rows[1]) / 2)
             self.ink.text(middle, words, fill=ink, font=self.small, anchor="mm")
+
+    def marks(self, frames: list[int], rows: tuple[int, int]) -> None:
+        """Mark where some frames begin, if there is room between the marks to tell them apart."""
+        if len(frames) * LEAST_MARK <= WIDTH - LEFT - RIGHT:
+            for frame in frames:
+                self.ink.line((self.x(frame), rows[0], self.x(frame), rows[1]), fill=MARK)
 
     def axis(self, y: int, fps: float) -> None:
         """Draw frame numbers and seconds, about ten of them."""

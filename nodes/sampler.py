@@ -6,7 +6,17 @@ from ..parallel.families import folder
 from ..parallel.job.errors import JobRefused
 from . import border, host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import build_job, checks_widgets, fill_sizes, ranks_input, sampling_inputs, scope_input, size_inputs, tuning_input
+from .widgets import (
+    build_job,
+    checks_widgets,
+    fill_sizes,
+    ranks_input,
+    sampling_inputs,
+    scope_input,
+    size_inputs,
+    tuning_input,
+    two_net_inputs,
+)
 
 SEARCHED = ["ksampler", "video sampler", "long video", "clip parallelism", "text to video", "t2v", "txt2vid"]
 SEARCHED += ["image to video", "img2vid", "i2v", "video to video", "vid2vid", "v2v"]
@@ -72,9 +82,12 @@ class ClipParallelSampler(io.ComfyNode):
                     tooltip="Instead of `latent`: a picture for all frames, or a video's frames, to start from, with `denoise` "
                     "below 1; scaled to width and height, and cropped to their middle.",
                 ),
+                *two_net_inputs(),
             ],
             outputs=[
-                io.Latent.Output("latent", tooltip="The video's latents, (T, C, h, w): decode, save or refine them."),
+                io.Latent.Output(
+                    "latent", tooltip="The video's latents, as ComfyUI's nodes have them: decode, save or refine them."
+                ),
                 io.Float.Output("fps", tooltip="Frames a second, for Create Video."),
             ],
         )
@@ -108,7 +121,7 @@ class ClipParallelSampler(io.ComfyNode):
         widgets |= sizes | {"denoise": denoise, "noise": {"kind": noise, "share": noise_share}}
         job = build_job(model, timeline, scope, tuning, decode=False, **widgets)
         folder.check(job, 1, parts)  # before a picture is scaled
-        init = None if given is None or denoise == 1 else border.fit(given, job)
+        init = None if given is None or denoise == 1 else border.fit(given, job, parts)
         is_latents = given is not None and given.kind == "latent"
         video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents)
-        return io.NodeOutput(border.to_comfyui(video.latents, parts), job.fps)
+        return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames), job.fps)

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..parallel.job.job import DType, Frozen, Offload
 
 CATEGORY = "Video Infinity"
+AUTO = "auto"  # of a widget that a number may stand in as well
 Model = io.Custom("VIDEO_INFINITY_MODEL")
 Ranks = io.Custom("VIDEO_INFINITY_RANKS")
 Scope = io.Custom("VIDEO_INFINITY_SCOPE")

@@ -29,7 +29,7 @@ class SpeedAndMemory(io.ComfyNode):
                     "branches",
                     options=["auto", "together", "apart"],
                     default=default.branches,
-                    tooltip="cfg's two UNet calls: `apart` one after the other, half the memory; `auto` when memory is short.",
+                    tooltip="cfg's two calls of the net: `apart` one after the other, half the memory; `auto` when memory is short.",
                 ),
                 io.Combo.Input(
                     "park_skips",
@@ -62,12 +62,20 @@ class SpeedAndMemory(io.ComfyNode):
                     "reuse_every",
                     default.reuse_every,
                     range(1, 101),
-                    "Run the UNet's deep layers only every so many steps: faster, changes the video; 1: always.",
+                    "Run a UNet's deep layers only every so many steps: faster, changes the video; 1: always.",
                 ),
                 io.Boolean.Input(
                     "compile",
                     default=default.compile,
                     tooltip="torch.compile on GPUs: a slow first run, faster ones after it.",
+                ),
+                io.Combo.Input(
+                    "travel",
+                    options=["auto", "hidden_states", "keys_values"],
+                    default=default.travel,
+                    optional=True,
+                    tooltip="What ranks send each other for 3D attention, as of Wan: hidden states, or keys and values, which are "
+                    "twice the bytes and spare some compute; `auto`: hidden states.",
                 ),
             ],
             outputs=[Tuning.Output("tuning", tooltip="For the sampler's or the plan's `tuning`.")],

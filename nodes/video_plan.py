@@ -4,11 +4,22 @@ import torch
 from comfy_api.latest import io
 
 from ..parallel.families import folder
-from ..parallel.plan import Plan, keys_notice, plan, sent_bytes
+from ..parallel.plan import Plan, keys_notice, plan, sent_bytes, sent_once
 from ..parallel.pool.devices import resolve
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
-from .widgets import build_job, checks_widgets, fill_sizes, length_inputs, ranks_input, scope_input, size_inputs, tuning_input
+from .widgets import (
+    build_job,
+    checks_widgets,
+    fill_sizes,
+    length_inputs,
+    ranks_input,
+    scheduler_input,
+    scope_input,
+    size_inputs,
+    tuning_input,
+    two_net_inputs,
+)
 
 
 class VideoPlan(io.ComfyNode):
@@ -28,7 +39,7 @@ class VideoPlan(io.ComfyNode):
                 Timeline.Input("timeline", tooltip="From Prompt Timeline."),
                 *size_inputs(),
                 *length_inputs(),
-                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="Above 1 the UNet works twice."),
+                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="Above 1 the net works twice."),
                 io.Boolean.Input("loop", default=False, tooltip="The last frame leads into the first."),
                 io.Int.Input("frame", default=40, min=0, max=99_999, tooltip="The frame whose scopes are drawn."),
                 io.Int.Input(
@@ -41,6 +52,8 @@ class VideoPlan(io.ComfyNode):
                 ranks_input(),
                 scope_input(),
                 tuning_input(),
+                scheduler_input(optional=True),
+                *two_net_inputs(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="The video's time axis: clips by rank, one frame's scopes, prompts."),
@@ -72,27 +85,27 @@ class VideoPlan(io.ComfyNode):
         outline = plan(job, count, parts)
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
-        return io.NodeOutput(
-            pixels.view(1, -1, 1280, 3).float() / 255, describe(outline, shown, max(sent_bytes(parts, job, count)))
-        )
+        sent = {"sent": max(sent_bytes(parts, job, count)), "once": max(sent_once(parts, job, count))}
+        words = describe(outline, shown, remarks=parts.remarks(job), **sent)
+        return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, words)
 
 
-def describe(outline: Plan, frame: int, sent: int) -> str:
-    """Return the plan in words, with the bytes that its busiest rank sends in a call of the net."""
-    job, memory, sight = outline.job, outline.memory, outline.sight(frame)
+def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[str]) -> str:
+    """Return the plan in words, with what its model's family says, and the bytes that its busiest rank sends in a call and once."""
+    job, memory = outline.job, outline.memory
     sizes = sorted({len(frames) for frames in outline.frames}, reverse=True)
     ranks = f"{len(outline.clips)} rank" + ("s" if len(outline.clips) > 1 else "")
     lines = [
         f"{job.frames} frames of {job.width}x{job.height} ({job.frames / job.fps:.1f} s at {job.fps:g} fps) on {ranks}, "
         f"{' or '.join(map(str, sizes))} frames each",
-        f"frame {frame} attends to {len(sight.near)} frames near it and {len(sight.spread)} more over the whole video; "
-        f"{sight.fetched} of them are on other ranks",
+        *_latents(outline),
+        *_sight(outline, frame),
+        *remarks,
         f"memory a rank: about {_gb(memory.peak)}: weights {_gb(memory.weights)}, and {_gb(memory.denoise)} to denoise, "
         f"or {_gb(memory.decode)} to decode",
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
         *_host_memory(outline),
-        f"messages: {outline.messages_a_call} a UNet call and rank"
-        + (f", {_gb(sent)} from the busiest" if len(outline.clips) > 1 else " (one rank has nobody to talk to)"),
+        _messages(outline, sent, once),
     ]
     lines += filter(None, [keys_notice(job, outline.geometry)])
     for number, prompt in enumerate(job.prompts):
@@ -101,15 +114,54 @@ def describe(outline: Plan, frame: int, sent: int) -> str:
     return "\n".join(lines)
 
 
+def _messages(outline: Plan, sent: int, once: int) -> str:
+    """Return a line on what ranks send each other."""
+    if len(outline.clips) == 1:
+        return "messages: 0 a call of the net and rank (one rank has nobody to talk to)"
+    line = f"messages: {outline.messages_a_call} a call of the net and rank, {_gb(sent)} from the busiest"
+    return f"{line}; one more, of {_gb(once)}, before frames are decoded" if outline.messages_once else line
+
+
+def _latents(outline: Plan) -> list[str]:
+    """Return a line on how frames are packed, if they are."""
+    geometry, frames = outline.geometry, outline.job.frames
+    if geometry.frames_per_latent == 1:
+        return []
+    latents = geometry.latents(frames)
+    past = len(geometry.frames_of(range(latents))) - frames
+    cut = f"; {frames + past} frames are made and the last {past} cut off, so that {frames + past} would cost the same"
+    return [f"{latents} latents: the first holds 1 frame, each other one {geometry.frames_per_latent}{cut if past else ''}"]
+
+
+def _sight(outline: Plan, frame: int) -> list[str]:
+    """Return lines on what a frame attends to."""
+    sight, geometry, scope = outline.sight(frame), outline.geometry, outline.job.scope
+    near, spread = (len({geometry.latent_of(each) for each in seen}) for seen in (sight.near, sight.spread))
+    packed = geometry.frames_per_latent > 1
+    where = f" (in the latent of frames {sight.latent.start} to {sight.latent.stop - 1})" if len(sight.latent) > 1 else ""
+    lines = [
+        f"frame {frame}{where} attends to {len(sight.near)} frames{f' ({near} latents)' if packed else ''} near it and "
+        f"{len(sight.spread)}{f' ({spread} latents)' if packed else ''} more over the whole video; {sight.fetched} of them are on "
+        "other ranks"
+    ]
+    if scope.full_windows:
+        lines.append("windows are full: at the ends, and around global frames, a frame attends to as many as elsewhere")
+    if scope.rotate:
+        lines.append("global frames but the first move on by one latent a step: these are those of the first step")
+    return lines
+
+
 def _host_memory(outline: Plan) -> list[str]:
     """Return a line on what waits in host memory for a rank's device, if anything may."""
     tuning, memory = outline.job.tuning, outline.memory
     waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
-    if tuning.park_skips != "never":
+    if tuning.park_skips != "never" and memory.skips:
         when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
         waits.append(f"{_gb(memory.skips)} of skip tensors{when}")
     return [f"in host memory a rank: about {' and '.join(waits)}"] if waits else []
 
 
 def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

@@ -12,16 +12,18 @@ from ..parallel.families.table import ModelFolder
 from ..parallel.job import timeline
 from ..parallel.job.errors import JobRefused
 from ..parallel.job.job import Job, Prompt, Scheduler, Scope, Tuning, checked
-from .sockets import ModelChoice, Ranks, TimelineText
+from .sockets import AUTO, ModelChoice, Ranks, TimelineText
 from .sockets import Scope as ScopeSocket
 from .sockets import Tuning as TuningSocket
+
+MOST = 4096  # frames of a scope
 
 
 def size_inputs(*, has_start: bool = False) -> list[io.Input]:
     """Return the widgets of a video's size; with `has_start` 0 means that of the node's `latent` or `image`."""
     first = "that of latent or image, else " if has_start else ""
     pixels = f"Pixels; 0: {first}the model's own. Use what the model was trained on."
-    frames = "Frames of the whole video; cost grows in line with it." + " 0: those of latent or image." * has_start
+    frames = "Frames of the whole video, any number; cost grows in line with it." + " 0: those of latent or image." * has_start
     return [
         io.Int.Input("width", default=0, min=0, max=8192, step=8, tooltip=pixels),
         io.Int.Input("height", default=0, min=0, max=8192, step=8, tooltip=pixels),
@@ -44,12 +46,45 @@ def sampling_inputs() -> list[io.Input]:
     return [
         *length_inputs(),
         io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.5, tooltip="How strictly the prompt is followed."),
-        io.Combo.Input(
-            "scheduler", options=list(get_args(Scheduler)), default="model", tooltip="The sampler; `model` is the model's own."
-        ),
+        scheduler_input(),
         seed_input(),
         io.Boolean.Input("loop", default=False, tooltip="Let the last frame lead into the first, without a seam."),
     ]
+
+
+def scheduler_input(*, optional: bool = False) -> io.Input:
+    """Return the widget of the scheduler."""
+    tip = "The sampler; `model` is the model's own."
+    return io.Combo.Input("scheduler", options=list(get_args(Scheduler)), default="model", optional=optional, tooltip=tip)
+
+
+def two_net_inputs() -> list[io.Input]:
+    """Return the widgets of flow-matching models, one net or two; they came later, and so are optional."""
+    second = "cfg of a model's second net, the one for low noise, as of Wan 2.2 14B; 0: the same as cfg."
+    shift = "Of flow-matching models such as Wan: higher spends more of the steps at high noise; 0: the model's own."
+    return [
+        io.Float.Input("cfg_low_noise", default=0.0, min=0.0, max=100.0, step=0.5, optional=True, tooltip=second),
+        io.Float.Input("shift", default=0.0, min=0.0, max=100.0, step=0.5, optional=True, tooltip=shift),
+    ]
+
+
+def count_or_auto_input(name: str, what: str, *, optional: bool = False) -> io.Input:
+    """Return a widget for a number of frames or `auto`.
+
+    It is one of text, as `devices` is, and takes whole numbers as well: over a link, and out of workflows that were saved when
+    it was one of numbers.
+    """
+    return io.MultiType.Input(io.String.Input(name, default=AUTO, optional=optional, tooltip=what), [io.Int])
+
+
+def read_count(name: str, value: object, *, least: int = 0) -> int | None:
+    """Return the number that such a widget holds, None for `auto`; raise JobRefused, which names the widget."""
+    text = str(value).strip().lower()
+    if text == AUTO:
+        return None
+    if not isinstance(value, (int, str)) or not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= MOST:
+        raise JobRefused(f"{name}: wanted {AUTO} or a whole number from {least} to {MOST}, got {value!r:.80}")
+    return int(text)
 
 
 def ranks_input() -> io.Input:
@@ -60,8 +95,7 @@ def ranks_input() -> io.Input:
 
 def scope_input() -> io.Input:
     """Return the socket for Dual-Scope Attention."""
-    scope = Scope()
-    tip = f"From Dual-Scope Attention; left open: {scope.local_context} frames each side, {scope.global_frames} global."
+    tip = "From Dual-Scope Attention; left open: what suits the model."
     return ScopeSocket.Input("scope", optional=True, tooltip=tip)
 
 
@@ -133,7 +167,8 @@ def fill_sizes(
         raise JobRefused("frames: 0 takes those of latent or image, and neither is connected: say how many")
     if 0 in (width, height) and start is None and model.own_size is None:
         name = "width" if width == 0 else "height"
-        raise JobRefused(f"{name}: 0 takes the model's own, and its configuration names none: say how many pixels")
+        usual = f"; usual is {' or '.join(model.usual_sizes)}" if model.usual_sizes else ""
+        raise JobRefused(f"{name}: 0 takes the model's own, and its configuration names none: say how many pixels{usual}")
     own_frames, own_height, own_width = start or (frames, *(model.own_size or (height, width)))
     return {"width": width or own_width, "height": height or own_height, "frames": frames or own_frames}
 
@@ -148,6 +183,8 @@ def build_job(
     fps: float,
     steps: int,
     cfg: float,
+    cfg_low_noise: float = 0.0,
+    shift: float = 0.0,
     **rest,
 ) -> Job:
     """Return the Job of a sampler's inputs; raise JobRefused, which names the timeline's line or the value that is wrong."""
@@ -162,6 +199,8 @@ def build_job(
         fps=fps,
         num_inference_steps=steps,
         guidance_scale=cfg,
+        guidance_scale_2=cfg_low_noise or None,
+        shift=shift or None,
         scope=scope or Scope(),
         tuning=tuning or Tuning(),
         **rest,

@@ -8,7 +8,7 @@ from .families import folder, traffic, weight_files
 from .families.geometry import Geometry
 from .families.table import ModelFolder
 from .job.job import Job
-from .maths import clips, prompts, scope, slices
+from .maths import clips, places, prompts, scope, slices
 
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 
@@ -18,9 +18,10 @@ PICTURES = Geometry(scale=8)  # of a model whose VAE makes one frame of each lat
 
 @dataclass(frozen=True)
 class Sight:
-    """What one frame attends to, as frame numbers."""
+    """What one frame attends to, as frame numbers: that of all frames of its latent, and of whole latents."""
 
     frame: int
+    latent: range  # the frames of its own latent
     near: tuple[int, ...]  # the local scope, the frame itself included
     spread: tuple[int, ...]  # the global scope, those in the local one left out
     fetched: int  # how many of them belong to other ranks
@@ -60,19 +61,18 @@ class Plan:
         return tuple(frames_of(clip, self.job, self.geometry) for clip in self.clips)
 
     def sight(self, frame: int) -> Sight:
-        """Return what a frame attends to."""
-        span, latent = latent_span(self.job, self.geometry), self.geometry.latent_of(frame)
-        query = range(latent, latent + 1)
-        keys = scope.keys(query, span)
-        kinds = scope.kinds(query, keys, span)[0].tolist()
-        near = self._each_frame_of(key for key, kind in zip(keys, kinds) if kind == scope.LOCAL)
-        spread = self._each_frame_of(key for key, kind in zip(keys, kinds) if kind == scope.GLOBAL)
+        """Return what a frame attends to, in the first step if global frames rotate."""
+        latent = self.geometry.latent_of(frame)
+        keys = places.keys(latent, latent_span(self.job, self.geometry), "true")
+        near = self._each_frame_of(key for key, is_local in zip(keys.frames, keys.is_local) if is_local)
+        spread = self._each_frame_of(key for key, is_local in zip(keys.frames, keys.is_local) if not is_local)
         home = next(frames for frames in self.frames if frame in frames)
-        return Sight(frame, near, spread, sum(key not in home for key in near + spread))
+        own = frames_of(range(latent, latent + 1), self.job, self.geometry)
+        return Sight(frame, own, near, spread, sum(key not in home for key in near + spread))
 
     def _each_frame_of(self, latents: Iterable[int]) -> tuple[int, ...]:
         runs = (frames_of(range(latent, latent + 1), self.job, self.geometry) for latent in latents)
-        return tuple(frame for run in runs for frame in run)
+        return tuple(sorted(frame for run in runs for frame in run))
 
     def prompts_at(self, frame: int) -> tuple[int, int, float]:
         """Return (number of the prompt before, number of the prompt now, share of the prompt now) at a frame."""

@@ -30,7 +30,8 @@ def input_list(info: dict) -> list[tuple[str, list]]:
 
 def is_widget(spec: list) -> bool:
     """Return whether an input has a widget, so that its value is stored with the node."""
-    return isinstance(spec[0], list) or spec[0] in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC)
+    kinds = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC)
+    return isinstance(spec[0], list) or spec[0] in kinds or (len(spec) > 1 and "widgetType" in spec[1])
 
 
 def default(spec: list):

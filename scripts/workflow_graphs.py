@@ -7,7 +7,17 @@ LARGE = """For **VideoCrafter2** on GPUs:
 - put its diffusers conversion into `models/diffusers` and choose it in *Load Video Model*; `parts`: a ZeroScope folder, if the conversion holds the UNet alone; dtype `float16`
 - width 512, height 320, steps 30, cfg 12, fps 8
 - *Worker Ranks*: `auto` takes every GPU
-- *Dual-Scope Attention*: local_context 8, global_frames 16"""
+- *Dual-Scope Attention*: `auto`, which is local_context 8 and global_frames 16"""
+WAN = """For **Wan 2.2 14B** on GPUs:
+
+- put its folder in diffusers format (`Wan2.2-T2V-A14B-Diffusers`) into `models/diffusers` and choose it in *Load Video Model*; dtype `bfloat16`, offload `parts` if memory is short
+- width 832, height 480, frames 161 or more, fps 16
+- steps 40, cfg 4, cfg_low_noise 3, shift 12: what its makers use
+- *Worker Ranks*: `auto` takes every GPU
+- *Dual-Scope Attention*: `auto` suits a model that was trained on 81 frames
+- *Video Plan* says what memory that takes
+
+**Wan 2.1**: cfg 5, cfg_low_noise 0, shift 0. **Wan 2.2 5B**: the same, in 1280 x 704 and fps 24."""
 ORANGE, BLUE, GREEN = "#b06634", "#3f789e", "#8A8"
 
 Link = tuple[str, int]
@@ -32,12 +42,12 @@ class Workflow:
     groups: list[tuple[str, tuple[int, int, int, int], str]] = field(default_factory=list)  # title, bounding box, colour
 
 
-def sources(prompts: str) -> dict[str, Node]:
+def sources(prompts: str, **model: str) -> dict[str, Node]:
     """Return the nodes that say what to make, and with what, in a column of 340 pixels."""
     return {
-        "model": Node("VideoInfinityLoadVideoModel", {}, (40, 100), (340, 150)),
+        "model": Node("VideoInfinityLoadVideoModel", model, (40, 100), (340, 150)),
         "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 310), (340, 130)),
-        "scope": Node("VideoInfinityDualScopeAttention", {}, (40, 500), (340, 270)),
+        "scope": Node("VideoInfinityDualScopeAttention", {}, (40, 500), (340, 350)),
         "timeline": Node("VideoInfinityPromptTimeline", {"timeline": prompts}, (440, 100), (400, 300)),
     }
 
@@ -54,7 +64,7 @@ def saving(prefix: str, images: Link, fps: Link, at: tuple[int, int]) -> dict[st
 def sampler(seed: int, at: tuple[int, int], **inputs) -> Node:
     """Return a sampler whose links are those of `sources`."""
     links = {"model": ("model", 0), "timeline": ("timeline", 0), "ranks": ("ranks", 0), "scope": ("scope", 0)}
-    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 514))
+    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 562))
 
 
 def decode(latent: str, at: tuple[int, int]) -> Node:
@@ -101,9 +111,31 @@ WORKFLOWS = {
             (LARGE, (1280, 280), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1260), BLUE),
-            ("What is seen", (420, 30, 440, 1260), GREEN),
-            ("Video", (880, 30, 380, 1260), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1340), BLUE),
+            ("What is seen", (420, 30, 440, 1340), GREEN),
+            ("Video", (880, 30, 380, 1340), ORANGE),
+        ],
+    ),
+    "wan_text_to_video": Workflow(
+        {
+            **sources(f"0: {CIRCLE}\n48: {TRIANGLE}", model="moving-shapes-wan (bundled)"),
+            "sampler": sampler(4, (440, 460), width=64, height=64, frames=97),
+            "decode": decode("sampler", (900, 100)),
+            **saving("wan_text_to_video", ("decode", 0), ("sampler", 1), (900, 280)),
+        },
+        [
+            (
+                "This runs as it is, without a GPU: a small Wan, trained on moving shapes, ships with the pack. Its VAE makes four "
+                "frames of each latent but the first, so that lengths of 4 n + 1 frames waste nothing; any other works, too.",
+                (1280, 100),
+                (360, 160),
+            ),
+            (WAN, (1280, 320), (360, 340)),
+        ],
+        [
+            ("Model and ranks", (20, 30, 380, 1340), BLUE),
+            ("What is seen", (420, 30, 440, 1340), GREEN),
+            ("Video", (880, 30, 380, 1340), ORANGE),
         ],
     ),
     "image_to_long_video": Workflow(
@@ -132,10 +164,10 @@ WORKFLOWS = {
             (LARGE, (1680, 360), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1260), BLUE),
-            ("What is seen", (420, 30, 440, 1260), GREEN),
-            ("A picture to start from", (880, 30, 360, 1260), GREEN),
-            ("Video", (1260, 30, 380, 1260), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1340), BLUE),
+            ("What is seen", (420, 30, 440, 1340), GREEN),
+            ("A picture to start from", (880, 30, 360, 1340), GREEN),
+            ("Video", (1260, 30, 380, 1340), ORANGE),
         ],
     ),
     "refine_video": Workflow(
@@ -169,9 +201,9 @@ WORKFLOWS = {
             (LARGE, (2120, 100), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1260), BLUE),
-            ("A video to start from", (420, 30, 820, 1260), GREEN),
-            ("The same video with another prompt", (1260, 30, 840, 1260), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1340), BLUE),
+            ("A video to start from", (420, 30, 820, 1340), GREEN),
+            ("The same video with another prompt", (1260, 30, 840, 1340), ORANGE),
         ],
     ),
     "plan_only": Workflow(
@@ -189,7 +221,7 @@ WORKFLOWS = {
                     "planned_ranks": 4,
                 },
                 (440, 460),
-                (340, 360),
+                (340, 432),
             ),
             "picture": Node("PreviewImage", {"images": ("plan", 0)}, (900, 100), (720, 330)),
             "words": Node("PreviewAny", {"source": ("plan", 1)}, (900, 500), (720, 260)),
@@ -204,8 +236,8 @@ WORKFLOWS = {
             (LARGE, (1680, 330), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 860), BLUE),
-            ("What is seen", (420, 30, 440, 860), GREEN),
+            ("Model and ranks", (20, 30, 380, 940), BLUE),
+            ("What is seen", (420, 30, 440, 940), GREEN),
             ("The plan", (880, 30, 760, 760), ORANGE),
         ],
     ),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import configuration, settings
 
-from harness import builders
+from harness import builders, wan_builders
 from harness.faulty_worker import FILE
 from harness.places import ROOT
 from harness.processes import ends
@@ -157,3 +157,9 @@ def nothing_is_left():
     left = [pid for pid in processes_of(mark) if not ends(pid)]
     assert not left, f"processes left behind: {left}"
     assert files_here() == before, f"files left behind: {sorted(files_here() - before)}"
+
+
+@pytest.fixture(scope="session")
+def wan(tmp_path_factory) -> Path:
+    """A tiny random Wan folder, with two nets."""
+    return wan_builders.wan_folder(tmp_path_factory.mktemp("wan"), two_nets=True)

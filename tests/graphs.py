@@ -24,7 +24,7 @@ SOURCES = {
     "scope": ours(
         "DualScopeAttention",
         local_context=8,
-        global_frames=16,
+        global_frames="auto",
         local_bias_early=0.0,
         local_bias_late=0.0,
         global_bias_early=0.0,
@@ -32,7 +32,10 @@ SOURCES = {
         phase_timestep=800,
         ramp=False,
         trained_frames=0,
-        model_frames=16,
+        model_frames="auto",
+        places="near",
+        rotate=False,
+        full_windows=False,
     ),
     "tuning": ours(
         "SpeedMemory",
@@ -44,6 +47,7 @@ SOURCES = {
         stale_for=8,
         reuse_every=1,
         compile=False,
+        travel="auto",
     ),
 }
 
@@ -54,16 +58,22 @@ SIZE = {"width": 64, "height": 64, "frames": 4}
 LINKS = {name: (name, 0) for name in ("model", "timeline", "ranks")}
 
 
+TWO_NETS = {"cfg_low_noise": 0.0, "shift": 0.0}
+
+
 SAMPLING = {"fps": 8.0, "steps": 1, "cfg": 1.0, "scheduler": "model", "seed": 4, "loop": False, "denoise": 1.0}
 
 
 def sampler(**change) -> dict:
-    return ours("ClipParallelSampler", **LINKS | SIZE | SAMPLING | {"noise": "independent", "noise_share": 0.5} | change)
+    return ours(
+        "ClipParallelSampler", **LINKS | SIZE | SAMPLING | TWO_NETS | {"noise": "independent", "noise_share": 0.5} | change
+    )
 
 
 def subjects() -> dict[str, dict]:
     """Return a prompt for each node of the pack, with every one of its widgets; it stands under the name `node`."""
-    plan = ours("VideoPlan", **LINKS | SIZE, fps=8.0, steps=1, cfg=1.0, loop=False, frame=0, planned_ranks=1)
+    planned = {"fps": 8.0, "steps": 1, "cfg": 1.0, "scheduler": "model", "loop": False, "frame": 0, "planned_ranks": 1}
+    plan = ours("VideoPlan", **LINKS | SIZE | planned | TWO_NETS)
     latent = node("EmptyLatentImage", width=64, height=64, batch_size=4)
     pixels = node("EmptyImage", width=64, height=64, batch_size=4, color=0)
     model_ranks = {name: LINKS[name] for name in ("model", "ranks")}

@@ -11,7 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from harness.places import ROOT
+from harness.wan_builders import wan_folder
 from parallel.cli import arguments, inits, latents_file, movies
+from parallel.families.latent_format import LatentFormat
+from parallel.job.job import Scope
 from parallel.maths import noise
 from scripts import contact_sheet
 from tests.command_line import command, generate, refusal, run, words
@@ -110,6 +113,8 @@ def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, capsys):
         (("--frames", "1.5"), "argument --frames: invalid int value: '1.5'"),
         (("--frame", "3"), "ambiguous option: --frame could match --frames, --frames-at-once"),
         (("--colour", "red"), "unrecognized arguments: --colour red"),
+        (("--guidance", "4,3,2"), "argument --guidance: wanted a number, or two such as 4,3, got '4,3,2'"),
+        (("--global-frames", "all"), "argument --global-frames: wanted a number of frames or auto, got 'all'"),
     ):
         with pytest.raises(SystemExit, match=r"^2$"):
             said("--prompt", "a", *wrong)
@@ -125,6 +130,19 @@ def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, capsys):
     assert said("--prompt", "a", "--noise-window", 6) == (
         "error: noise: wanted a window that is a multiple of the stride 4, got 6: use 4\n"
     )
+    assert said("--prompt", "a", "--places", "far") == "error: places: wanted 'near' or 'true', got 'far'\n"
+    assert said("--prompt", "a", "--travel", "far").startswith(
+        "error: travel: wanted 'auto', 'hidden_states' or 'keys_values', got"
+    )
+    assert said("--prompt", "a", "--local-context", -1) == "error: local_context: wanted greater than or equal to 0, got -1\n"
+    of_wan = {
+        ("--guidance", "4,3"): "cfg_low_noise, the second of --guidance: this model has one net: leave it out",
+        ("--shift", 3): "shift: this model's schedule is not one of flow matching, and has no shift: leave it out",
+        ("--travel", "keys_values"): "travel: it is of 3D attention, which this model has not: use auto",
+        ("--rotate",): "places, rotate, full_windows: they are of 3D attention, which this model has not: leave them out",
+    }
+    for options, why in of_wan.items():
+        assert said("--prompt", "a", *options) == f"error: {why}\n"
     assert said("--prompt", "a", "--noise-share", 2) == "error: noise.share: wanted less than or equal to 1, got 2.0\n"
     assert said("--prompt", "a", "--devices", "cuda:77").startswith("error: device cuda:77 is not there: ")
     assert said("--prompt", "a", "--output", tmp_path / "no" / "v.mp4") == (
@@ -148,6 +166,34 @@ def test_wrong_arguments_are_refused_in_one_line(tiny, tmp_path, capsys):
     )
 
 
+def test_help_names_each_default_once_and_what_auto_is(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run(["generate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "of a model with two nets two numbers, such as 4,3: high noise, low (default: 7.5) --shift",
+        "at high noise (default: the model's own) --seed",
+        "frames on either side that a frame attends to; auto: what suits the model (default: auto) --global-frames",
+        "global frames but the first move on by one latent a step --full-windows",
+        "takes over from the one before (default: 0) --negative",
+    ):
+        assert part in told, part
+
+
+def test_options_of_wan_come_into_its_job():
+    def job(*more: str):
+        return arguments.build_job(arguments.build_parser().parse_args(["generate", "--prompt", "a", *more]))
+
+    plain = job()
+    assert (plain.guidance_scale, plain.guidance_scale_2, plain.shift) == (7.5, None, None)
+    assert plain.scope == Scope() and job("--local-context", "auto", "--model-frames", "auto").scope == Scope()
+    both = job("--guidance", "4,3", "--shift", "12", "--local-context", "24", "--travel", "keys_values")
+    assert (both.guidance_scale, both.guidance_scale_2, both.shift) == (4.0, 3.0, 12.0)
+    assert (both.scope.local_context, both.scope.global_frames, both.tuning.travel) == (24, None, "keys_values")
+    scope = job("--places", "true", "--rotate", "--full-windows").scope
+    assert (scope.places, scope.rotate, scope.full_windows) == ("true", True, True)
+
+
 NUMBERS = [*map(str, (-1, 0, 2**31, 2**63, 10**30)), "nan", "inf", "-inf", "1e308", "-1e-300", "x", ""]
 
 
@@ -155,8 +201,8 @@ def test_every_number_is_taken_or_refused_in_words(tiny, tmp_path, pools, monkey
     """Of every option that takes one; no number ends in a traceback. What is taken is not run: that takes a rank."""
     monkeypatch.setattr(movies, "check_output", lambda *_, **__: 1 / 0)  # only what passes all doors comes there
     actions = arguments.build_parser()._subparsers._group_actions[0].choices["generate"]._actions
-    options = [action for action in actions if action.type in (int, float)]
-    assert len(options) > 20
+    options = [action for action in actions if action.type is not None]
+    assert len(options) > 24
     for action in options:
         for number in NUMBERS:
             values = (
@@ -193,15 +239,32 @@ def test_an_init_of_another_length_is_refused_in_words(tiny, tmp_path, capsys):
     assert said == (
         f"error: init {tmp_path / 'i.webp'}: wanted 7 frames, as the job has, or one picture for all, got 3: use --frames 3\n"
     )
-    latents_file.save(tmp_path / "l.latent", torch.zeros(1, 4, 3, 8, 8), 1.0)
+    latents_file.save(tmp_path / "l.latent", torch.zeros(1, 4, 3, 8, 8), LatentFormat())
     said = refusal(capsys, tiny, *more, tmp_path / "l.latent")
     assert said == f"error: init {tmp_path / 'l.latent'}: wanted 7 frames (or one for all), got 3: use --frames 3\n"
+
+
+def test_a_wan_is_made_cut_to_its_length_and_made_again_from_its_latents(tmp_path, pools, capsys):
+    """Seven frames are three latents, which hold nine."""
+    model, file = wan_folder(tmp_path / "wan"), tmp_path / "l.latent"
+    assert generate(pools, model, "--latents", file, "--output", tmp_path / "first", "--guidance", 3, "--shift", 5) == 0
+    assert len(list((tmp_path / "first").iterdir())) == 7
+    assert load_file(file)["latent_tensor"].shape == (1, 4, 3, 2, 2), "as ComfyUI's nodes have it"
+    more = ["--init", file, "--output", tmp_path / "second", "--denoise", 0.5]
+    assert generate(pools, model, *more) == 0
+    assert len(list((tmp_path / "second").iterdir())) == 7
+    more[3] = tmp_path / "third"
+    capsys.readouterr()  # what the builder says
+    said = refusal(capsys, model, "--prompt", "a", *more, "--frames", 10)
+    assert said == f"error: init {file}: wanted 4 latents (or one for all), got 3: use --frames 9\n"
+    said = refusal(capsys, model, "--prompt", "a", "--output", tmp_path / "v.mp4", "--width", 24)
+    assert said == "error: width: wanted a multiple of 16, got 24: use 32\n"
 
 
 def test_latents_of_every_form_start_the_same_video(tiny, tmp_path, pools):
     """A file of ours, one of ComfyUI's SaveLatent, and one of an earlier version, which held what the net sees."""
     seen = torch.randn(1, 4, 7, 8, 8, generator=torch.Generator().manual_seed(0))
-    latents_file.save(tmp_path / "ours.latent", seen, 0.18215)
+    latents_file.save(tmp_path / "ours.latent", seen, LatentFormat(std=(1 / 0.18215,)))
     save_file({"latents": seen}, tmp_path / "earlier.safetensors")
     raw = {"latent_tensor": seen / 0.18215, "latent_format_version_0": torch.tensor([])}
     save_file(raw, tmp_path / "comfyui.latent", metadata={"prompt": "{}"})

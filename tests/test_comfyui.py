@@ -13,7 +13,7 @@ from harness.places import BUNDLED, ROOT
 from parallel.job import timeline
 from parallel.job.job import Job, Scope, checked
 
-VIDEO_WORKFLOWS = ["first_long_video", "image_to_long_video", "prompt_timeline", "refine_video"]
+VIDEO_WORKFLOWS = ["first_long_video", "image_to_long_video", "prompt_timeline", "refine_video", "wan_text_to_video"]
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",

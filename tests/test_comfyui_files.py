@@ -6,7 +6,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from parallel.cli import inits, latents_file
+from parallel.families.latent_format import LatentFormat
 from tests.test_inits import gradient, pictures_of_every_kind, write_stream
+
+FORM = LatentFormat(std=(1 / 0.18215,))
 
 
 def test_an_init_shows_what_load_image_shows(server):
@@ -49,7 +52,7 @@ def test_an_init_shows_what_load_video_shows(server):
 
 def test_load_latent_reads_our_latents_and_we_read_what_save_latent_writes(server):
     seen = torch.randn(1, 4, 3, 8, 8)
-    latents_file.save(server.base / "input" / "ours.latent", seen, 0.18215)
+    latents_file.save(server.base / "input" / "ours.latent", seen, FORM)
     prompt = {
         "load": {"class_type": "LoadLatent", "inputs": {"latent": "ours.latent"}},
         "save": {"class_type": "SaveLatent", "inputs": {"samples": ["load", 0], "filename_prefix": "theirs"}},
@@ -58,4 +61,4 @@ def test_load_latent_reads_our_latents_and_we_read_what_save_latent_writes(serve
     assert run.end == "execution_success", run.detail
     file = server.base / "output" / run.outputs["save"]["latents"][0]["filename"]
     assert torch.allclose(load_file(file)["latent_tensor"], seen[0].movedim(0, 1) / 0.18215)
-    assert torch.allclose(latents_file.load(file, (4, 3, 8, 8), 0.18215), seen[0], atol=1e-6)
+    assert torch.allclose(latents_file.load(file, (4, 3, 8, 8), FORM), seen[0], atol=1e-6)

@@ -7,12 +7,14 @@ from scripts.draw_locale import input_list
 from tests.graphs import node, subjects
 from tests.test_comfyui import NODES
 
+COUNT = "STRING,INT"  # the type of a widget for a number or `auto`
 PRIMITIVES = {"INT": "PrimitiveInt", "FLOAT": "PrimitiveFloat", "BOOLEAN": "PrimitiveBoolean"}
 
 
 def link(prompt: dict, widget: str, kind: str, value) -> None:
     """Let a value come into a widget of `node` from a node of ComfyUI's own. A combo takes text by way of a switch only."""
-    source = PRIMITIVES.get(kind, "PrimitiveStringMultiline")
+    is_count = kind == COUNT and isinstance(value, int)
+    source = PRIMITIVES.get("INT" if is_count else kind, "PrimitiveStringMultiline")
     prompt[f"{widget} value"] = node(source, value=value)
     prompt[f"{widget} switch"] = node(
         "ComfySwitchNode", switch=True, on_true=(f"{widget} value", 0), on_false=(f"{widget} value", 0)
@@ -28,7 +30,7 @@ def widgets(server: Server, name: str) -> list[tuple[str, str, dict]]:
     found = []
     for widget, (kind, options) in input_list(server.get(f"/object_info/{name}")[name]):
         kind = "COMBO" if isinstance(kind, list) else kind
-        if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+        if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", COUNT):
             found.append((widget, kind, options))
     return found
 
@@ -54,7 +56,7 @@ def test_what_comes_over_a_link_is_checked_when_the_node_runs(server, name):
     for widget, kind, options in widgets(server, name):
         if kind == "BOOLEAN" or widget == "negative":
             continue  # any is right
-        value = wrong_text.get(widget, "a wrong one") if kind in ("STRING", "COMBO") else options["max"] + 1
+        value = wrong_text.get(widget, "a wrong one") if kind in ("STRING", "COMBO", COUNT) else options["max"] + 1
         if widget == "seed":
             value = -1
         prompt = subjects()[name]

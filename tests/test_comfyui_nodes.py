@@ -43,6 +43,9 @@ def numbers(text: str) -> list[str]:
     return sorted(re.findall(r"\d+(?:\.\d+)?", text))
 
 
+COUNTS = ("local_context", "global_frames", "model_frames")  # of Dual-Scope Attention: a number, or `auto`
+
+
 def test_defaults_are_the_jobs_and_are_told_as_they_are(server):
     def options(node: str) -> dict:
         info = server.get(f"/object_info/VideoInfinity{node}")[f"VideoInfinity{node}"]["input"]
@@ -53,12 +56,11 @@ def test_defaults_are_the_jobs_and_are_told_as_they_are(server):
         scope |= dict(zip((f"{name}_early", f"{name}_late"), scope.pop(name)))
     for node, values in (("DualScopeAttention", scope), ("SpeedMemory", tuning)):
         shown = {name: spec["default"] for name, spec in options(node).items()}
-        assert shown == {name: 0 if value is None else value for name, value in values.items()}
+        unset = {name: "auto" if name in COUNTS else 0 for name in values}
+        assert shown == {name: unset[name] if value is None else value for name, value in values.items()}
     for node in ("ClipParallelSampler", "VideoPlan"):
-        assert (
-            f"left open: {scope['local_context']} frames each side, {scope['global_frames']} global"
-            in (options(node)["scope"]["tooltip"])
-        )
+        both = options(node)
+        assert (both["cfg_low_noise"]["default"], both["shift"]["default"]) == (0, 0), "the job has none"
     sampler = options("ClipParallelSampler")
     assert (sampler["noise"]["default"], sampler["noise_share"]["default"]) == (noise.kind, noise.share)
     assert f"the first {noise.window} frames' noise" in sampler["noise"]["tooltip"]
@@ -80,7 +82,15 @@ def test_defaults_are_the_jobs_and_are_told_as_they_are(server):
         ("sampler", "cfg", 1000.0, "bigger than max"),
         ("sampler", "noise", "pink", "not in"),
         ("sampler", "noise_share", 1.5, "bigger than max"),
+        ("sampler", "cfg_low_noise", -1.0, "smaller than min"),
+        ("sampler", "shift", 101.0, "bigger than max"),
         ("scope", "trained_frames", 1, "trained_frames: wanted 0, or 2 and more, got 1"),
+        ("scope", "places", "far", "not in"),
+        ("scope", "local_context", "many", "local_context: wanted auto or a whole number from 0 to 4096, got 'many'"),
+        ("scope", "global_frames", -1, "global_frames: wanted auto or a whole number from 0 to 4096, got -1"),
+        ("scope", "global_frames", 2.5, "global_frames: wanted auto or a whole number from 0 to 4096, got 2.5"),
+        ("scope", "local_context", "4097", "local_context: wanted auto or a whole number from 0 to 4096, got '4097'"),
+        ("scope", "model_frames", "0", "model_frames: wanted auto or a whole number from 1 to 4096, got '0'"),
     ],
 )
 def test_a_wrong_widget_is_an_error_of_its_node(server, node, widget, value, said):
@@ -91,6 +101,22 @@ def test_a_wrong_widget_is_an_error_of_its_node(server, node, widget, value, sai
     assert status == 400
     assert said in json.dumps(answer["node_errors"][node], ensure_ascii=False).replace("\\n", "\n")
     assert "Traceback" not in server.log.read_text()[logged:]
+
+
+def test_workflows_from_before_there_was_auto_and_3d_attention_say_what_they_said(server):
+    """Numbers where there is text now, and no widget that came later."""
+    plan = shipped("plan_only")
+    for widget in ("places", "rotate", "full_windows", "model_frames"):
+        del plan["scope"]["inputs"][widget]
+    for widget in ("scheduler", "cfg_low_noise", "shift"):
+        del plan["plan"]["inputs"][widget]
+    texts = {}
+    for local_context in (8, "8", " 8 ", "auto", "Auto", 3):
+        plan["scope"]["inputs"].update(local_context=local_context, global_frames=16)
+        seen = server.run(plan)
+        assert seen.end == "execution_success", seen.detail
+        texts[local_context] = seen.outputs["words"]["text"]
+    assert texts[8] == texts["8"] == texts[" 8 "] == texts["auto"] == texts["Auto"] != texts[3], "this model's own is 8"
 
 
 def test_the_editor_chooses_from_prompts_as_in_comfyuis_own_boxes(server):

@@ -58,7 +58,10 @@ def test_a_folder_that_is_not_diffusers(tmp_path):
 
 def test_a_folder_of_another_family(copy):
     (copy / "unet" / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
-    assert refusal(job(copy), 1) == f"model folder {copy} holds a UNet2DConditionModel: this version runs UNet3DConditionModel"
+    assert (
+        refusal(job(copy), 1)
+        == f"model folder {copy} holds a UNet2DConditionModel: this version runs UNet3DConditionModel, WanTransformer3DModel"
+    )
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

@@ -17,7 +17,7 @@ from harness.jobs import job
 from harness.places import ROOT
 from harness.processes import called, children, ends, templates
 from parallel.job.errors import Stopped
-from parallel.pool import Pool, launchers
+from parallel.pool import Pool, forked, launchers
 from parallel.pool.launchers import Forking, Plain
 
 PROBE = "tests.probe"
@@ -48,7 +48,7 @@ def started(warm):
         launcher = warm if kind == "forked" else Plain()
         launcher.prepare(go_on)
         process = launcher.start(PROBE)
-        assert isinstance(process, launchers.Forked) == (kind == "forked")
+        assert isinstance(process, forked.Forked) == (kind == "forked")
         running.append(process)
         return process
 
@@ -142,7 +142,7 @@ def test_a_rank_has_the_environment_that_the_host_has_as_it_starts(bare, monkeyp
         monkeypatch.setenv("MASTER_PORT", "1")  # a host's own, not for ranks
         launcher.prepare(go_on)
         process = launcher.start(PROBE)
-        assert (type(process) is launchers.Forked) == (kind == "forked")
+        assert (type(process) is forked.Forked) == (kind == "forked")
         seen.append(ask(process, "dict(os.environ)"))
         wanted = {name: value for name, value in os.environ.items() if name != "MASTER_PORT"}
         assert {name: value for name, value in seen[-1].items() if name != "LC_CTYPE"} == wanted
@@ -212,7 +212,7 @@ def test_a_template_that_was_killed_is_replaced_and_its_ranks_go_on(bare, caplog
     assert ask(first, "1") == ask(plain, "1") == 1 and first.poll() is None
     bare.prepare(go_on)
     second = bare.start(PROBE)
-    assert isinstance(second, launchers.Forked) and ask(second, "2") == 2
+    assert isinstance(second, forked.Forked) and ask(second, "2") == 2
     first.kill()
     assert first.wait(10) == -signal.SIGKILL, "nobody is left to say how it ended"
     for process in (first, plain, second):
@@ -220,7 +220,7 @@ def test_a_template_that_was_killed_is_replaced_and_its_ranks_go_on(bare, caplog
 
 
 def test_a_template_that_is_suspended_holds_nobody_up(bare, monkeypatch):
-    monkeypatch.setattr(launchers, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(forked, "ANSWER_SECONDS", 0.2)
     bare.prepare(go_on)
     template = bare._template.process
     template.send_signal(signal.SIGSTOP)
@@ -299,7 +299,7 @@ def test_no_descriptor_is_left_of_processes_that_were_forked(bare):
 
 HOST = """
 import sys
-from parallel.pool import Pool, launchers
+from parallel.pool import Pool, forked, launchers
 launcher = getattr(launchers, sys.argv[1])()
 pool = Pool(("cpu",) * 2, threads=1, launcher=launcher)
 if sys.argv[2] == "imports":

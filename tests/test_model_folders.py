@@ -26,11 +26,21 @@ def test_names_are_those_of_folders_of_groups_and_of_a_hubs_repositories(tmp_pat
         model(tmp_path / place)
     model(tmp_path / "unet alone", "config.json")
     model(tmp_path / "group" / "no index", "unet/config.json")
+    model(tmp_path / "group" / "no index of Wan", "transformer/config.json")
     model(tmp_path / "group" / "no model", "config.json")
     snapshots = tmp_path / "models--org--zeroscope--v2" / "snapshots"
     model(snapshots / "0123456789abcdef")
     named = listed(tmp_path)
-    assert list(named) == ["a", "b", "group/c", "group/deep/d", "group/no index", "org/zeroscope--v2", "unet alone"]
+    assert list(named) == [
+        "a",
+        "b",
+        "group/c",
+        "group/deep/d",
+        "group/no index",
+        "group/no index of Wan",
+        "org/zeroscope--v2",
+        "unet alone",
+    ]
     assert named["org/zeroscope--v2"] == Path("models--org--zeroscope--v2/snapshots/0123456789abcdef")
 
 
@@ -99,7 +109,7 @@ def test_comfyui_offers_them_and_keeps_its_nodes(server):
     known = server.get("/object_info")
     assert [node for node in NODES if node not in known] == []
     options = known["VideoInfinityLoadVideoModel"]["input"]["required"]["model"][1]["options"]
-    assert options == ["moving-shapes (bundled)", "group/shapes", "us/shapes"]
+    assert options == ["moving-shapes (bundled)", "moving-shapes-wan (bundled)", "group/shapes", "us/shapes"]
     prompt = shipped("plan_only")
     (loader,) = [node for node in prompt.values() if node["class_type"] == "VideoInfinityLoadVideoModel"]
     for name in options:

@@ -70,11 +70,6 @@ def narrow(model, **change) -> Job:
     return job_of(model, **{**values, **change})
 
 
-@pytest.fixture(scope="session")
-def wan(tmp_path_factory):
-    return wan_builders.wan_folder(tmp_path_factory.mktemp("law"), two_nets=True)
-
-
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 def test_any_number_of_ranks_makes_the_same_latents_and_frames(wan, pools, guidance):
     job = narrow(wan, guidance_scale=guidance, decode=True, frames=42, num_inference_steps=4)

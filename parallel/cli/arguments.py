@@ -37,11 +37,19 @@ class OneLine(argparse.ArgumentParser):
         self.exit(2, f"error: {message}: {self.prog} --help has all options\n")
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults that are values: what happens without an option that has none stands in its own help."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_none = action.default is None or action.default is False
+        return action.help if has_none else super()._get_help_string(action)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's grammar. Its defaults are the Job's."""
     parser = OneLine(prog="python -m parallel", description=ABOUT)
     generate = parser.add_subparsers(dest="command", required=True).add_parser(
-        "generate", help="make one long video", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        "generate", help="make one long video", formatter_class=Defaults
     )
     for add_options in (
         _add_model, _add_prompts, _add_video, _add_sampling, _add_noise, _add_devices, _add_scope, _add_tuning, _add_init,
@@ -79,9 +87,9 @@ def _add_video(add: Add) -> None:
 
 
 def _add_sampling(add: Add) -> None:
-    guidance = "how strictly the prompt is followed; 1: no guidance; of a model with two nets two numbers, such as 4,3"
+    guidance = "how strictly the prompt is followed; 1: no guidance; of a model with two nets two numbers, such as 4,3: high noise, low"
     add("--steps", type=int, default=_default("num_inference_steps"), help="0: the starting noise, or the init as it is")
-    add("--guidance", type=_scales, default=(_default("guidance_scale"),), help=guidance)
+    add("--guidance", type=_scales, default=str(_default("guidance_scale")), help=guidance)
     add("--shift", type=float, help="of a flow schedule: more steps at high noise (default: the model's own)")
     add("--seed", type=int, default=_default("seed"), help="the same seed makes the same video, on any number of ranks")
     add("--scheduler", default=_default("scheduler"), help="model, ddim, dpmpp_2m, uni_pc, euler or euler_ancestral")
@@ -106,10 +114,11 @@ def _add_devices(add: Add) -> None:
 def _add_scope(add: Add) -> None:
     scope, pair = Scope(), ("EARLY", "LATE")
     model_frames = "of a clip that the model was trained on: a note measures the scopes by it, and the video stays as it is"
-    auto = "auto: what suits the model"
-    add("--local-context", type=_count_or_auto, help=f"frames on either side that a frame attends to; {auto}", default=None)
-    add("--global-frames", type=_count_or_auto, help=f"frames of the whole video that all attend to; {auto}", default=None)
-    add("--places", default=scope.places, help="of 3D attention: global keys stand near the window, or at their true distance")
+    auto = {"type": _count_or_auto, "default": "auto"}
+    suits = "auto: what suits the model"
+    add("--local-context", **auto, help=f"frames on either side that a frame attends to; {suits}")
+    add("--global-frames", **auto, help=f"frames of the whole video that all attend to; {suits}")
+    add("--places", default=scope.places, help="of 3D attention, near or true: where global frames stand to a frame")
     add("--rotate", action="store_true", help="of 3D attention: global frames but the first move on by one latent a step")
     add("--full-windows", action="store_true", help="of 3D attention: windows grow at the ends and around global frames")
     add("--local-bias", type=float, nargs=2, metavar=pair, default=scope.local_bias, help="added to local keys' logits")
@@ -117,13 +126,17 @@ def _add_scope(add: Add) -> None:
     add("--phase-timestep", type=int, default=scope.phase_timestep, help="timesteps above it are early")
     add("--bias-ramp", action="store_true", help="go from early to late evenly instead of at a timestep")
     add("--trained-frames", type=int, help="scale logits by log(keys) / log(this)")
-    add("--model-frames", type=_count_or_auto, default=None, help=model_frames)
+    add("--model-frames", **auto, help=model_frames)
 
 
 def _add_tuning(add: Add) -> None:
     tuning = Tuning()
     stale_after = "after so many exact steps use what other ranks sent before; changes the video a little"
-    add("--branches", default=tuning.branches, help="guidance's two UNet calls: auto, together, or apart (half the memory)")
+    add(
+        "--branches",
+        default=tuning.branches,
+        help="guidance's two calls of the net: auto, together, or apart (half the memory)",
+    )
     add("--park-skips", default=tuning.park_skips, help="skip tensors wait in host memory: auto, never or always")
     add("--frames-at-once", type=int, help="frames that a spatial layer works on at once (default: what suits the device)")
     add("--pixels-at-once", type=int, help="latent pixels that a layer over frames works on at once")
@@ -155,18 +168,9 @@ def _add_output(add: Add) -> None:
 
 
 # What says where and how to run; all other options are the video's.
-ABOUT_RUNS = [
-    "command",
-    "devices",
-    "threads",
-    "snapshot",
-    "snapshot_seconds",
-    "resume",
-    "restarts",
-    "output",
-    "latents",
-    "report",
-]
+ABOUT_RUNS = (
+    "command", "devices", "threads", "snapshot", "snapshot_seconds", "resume", "restarts", "output", "latents", "report",
+)  # fmt: skip
 
 
 def check_resume(args: argparse.Namespace) -> None:
@@ -226,22 +230,9 @@ def build_job(args: argparse.Namespace) -> Job:
     )
     tuning = checked(Tuning, **{name: getattr(args, name) for name in Tuning.model_fields})
     same = (
-        "model",
-        "parts",
-        "dtype",
-        "offload",
-        "fade",
-        "negative",
-        "frames",
-        "height",
-        "width",
-        "fps",
-        "seed",
-        "scheduler",
-        "loop",
-        "denoise",
-        "shift",
-    )
+        "model", "parts", "dtype", "offload", "fade", "negative", "frames", "height", "width", "fps", "shift", "seed", "scheduler",
+        "loop", "denoise",
+    )  # fmt: skip
     scale, *second = args.guidance
     renamed = {"num_inference_steps": args.steps, "guidance_scale": scale, "guidance_scale_2": second[0] if second else None}
     noise = {"kind": args.noise, "window": args.noise_window, "stride": args.noise_stride, "share": args.noise_share}

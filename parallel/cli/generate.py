@@ -43,7 +43,7 @@ def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.T
         return None
     file = Path(args.init)
     if is_latents(args.init):
-        return latents_file.load(file, model.latents_shape(job), model.latent_format, notify=notice)
+        return latents_file.load(file, model.latents_shape(job), model.latent_format, geometry=model.geometry, notify=notice)
     init = inits.read(file, most=job.frames, height=job.height, width=job.width, fit=args.init_fit, notify=notice)
     if len(init) not in (1, job.frames):
         raise JobRefused(

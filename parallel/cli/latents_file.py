@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..families.geometry import Geometry
 from ..families.latent_format import LatentFormat
 from ..families.safety import MAX_OWN_HEADER, claimed_header
 from ..job.errors import JobRefused
@@ -22,6 +23,7 @@ from ..pool.whole import whole
 log = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".latent")
 TENSOR, RAW, EARLIER = "latent_tensor", "latent_format_version_0", "latents"
+PICTURES = Geometry(scale=8)  # of a VAE that makes one frame of each latent
 BEFORE_RAW = 0.18215  # ComfyUI's files without the mark RAW hold what Stable Diffusion's net saw
 
 
@@ -55,7 +57,12 @@ def rescue(folders: list[Path], latents_BCTHW: torch.Tensor, form: LatentFormat)
 
 
 def load(
-    path: Path, shape_CTHW: tuple[int, ...], form: LatentFormat, *, notify: Callable[[str], None] = log.warning
+    path: Path,
+    shape_CTHW: tuple[int, ...],
+    form: LatentFormat,
+    *,
+    geometry: Geometry = PICTURES,
+    notify: Callable[[str], None] = log.warning,
 ) -> torch.Tensor:
     """Return a file's latents as the net sees them, (C, T, h, w) float32 as asked for; one frame stands for all.
 
@@ -73,7 +80,7 @@ def load(
             name = next((name for name in (TENSOR, EARLIER) if name in keys), None)
             if name is None:
                 raise JobRefused(_none(path, f"wanted {TENSOR}, got {', '.join(keys[:5]) or 'nothing'}"))
-            _check(path, tuple(file.get_slice(name).get_shape()), shape_CTHW)
+            _check(path, tuple(file.get_slice(name).get_shape()), shape_CTHW, geometry)
             latents = file.get_tensor(name).float()
     except (OSError, SafetensorError) as error:
         raise JobRefused(_none(path, str(error)[:200])) from None
@@ -85,9 +92,9 @@ def load(
     return _frames(path, latents, shape_CTHW[1], notify)
 
 
-def _check(path: Path, got: tuple[int, ...], shape_CTHW: tuple[int, ...]) -> None:
+def _check(path: Path, got: tuple[int, ...], shape_CTHW: tuple[int, ...], geometry: Geometry) -> None:
     """Refuse latents of another model, size or length before any is read."""
-    channels, frames, height, width = shape_CTHW
+    channels, latents, height, width = shape_CTHW
     if len(got) == 4:
         got = (1, got[1], got[0], *got[2:])
     if len(got) != 5 or got[0] != 1 or 0 in got:
@@ -99,8 +106,10 @@ def _check(path: Path, got: tuple[int, ...], shape_CTHW: tuple[int, ...]) -> Non
         raise JobRefused(
             f"init {path}: wanted latents of {width}x{height}, got {got[4]}x{got[3]}: use its --width and --height"
         )
-    if got[2] < frames and got[2] != 1:
-        raise JobRefused(f"init {path}: wanted {frames} frames (or one for all), got {got[2]}: use --frames {got[2]}")
+    if got[2] < latents and got[2] != 1:
+        unit = "frames" if geometry.frames_per_latent == 1 else "latents"
+        frames = len(geometry.frames_of(range(got[2])))
+        raise JobRefused(f"init {path}: wanted {latents} {unit} (or one for all), got {got[2]}: use --frames {frames}")
 
 
 def _frames(path: Path, latents: torch.Tensor, frames: int, notify: Callable[[str], None]) -> torch.Tensor:

@@ -6,8 +6,10 @@ from ..job.errors import JobRefused
 from ..job.job import Job
 from . import weight_files
 from .parts import class_of, find
-from .safety import check_links, read_config
+from .safety import check_files, check_links, read_config
 from .table import FAMILIES, ModelFolder
+
+OF_ITSELF = ("model_index.json", "training.json")  # files of a model's folder, which are of no part
 
 
 def inspect(model: str, parts: str | None = None) -> ModelFolder:
@@ -25,6 +27,7 @@ def _inspect(model: str, parts: str | None) -> ModelFolder:
     if not root.is_dir():
         raise JobRefused(f"model folder {model} does not exist: give a folder in diffusers format")
     net = _net_of(root)
+    check_files(net.parent, *(net.parent / name for name in OF_ITSELF))
     named = class_of(net, read_config(net / "config.json"))
     if named not in FAMILIES:
         raise JobRefused(f"model folder {model} holds a {named}: this version runs {', '.join(FAMILIES)}")

@@ -63,12 +63,13 @@ def check_class(part: Path, wanted: tuple[str, ...], model_types: tuple[str, ...
         raise JobRefused(f"{part} holds quantized weights, which are not supported: get the full ones")
 
 
-def check_tokenizer(part: Path) -> None:
-    """Raise JobRefused unless a tokenizer is there in one of its two forms."""
+def check_tokenizer(part: Path, wanted: tuple[tuple[str, ...], ...]) -> None:
+    """Raise JobRefused unless a tokenizer is there in one of some forms, each of which is one file or several."""
     read_config(part / "tokenizer_config.json")
-    forms = [[part / name for name in names] for names in (("tokenizer.json",), ("vocab.json", "merges.txt"))]
+    forms = [[part / name for name in names] for names in wanted]
     whole = [form for form in forms if all(file.is_file() for file in form)]
     if not whole:
-        raise JobRefused(f"{part} is not whole: wanted tokenizer.json, or vocab.json and merges.txt: get the folder again")
+        said = ", or ".join(" and ".join(names) for names in wanted)
+        raise JobRefused(f"{part} is not whole: wanted {said}: get the folder again")
     for file in (file for form in whole for file in form):
         check_pulled(file)

@@ -68,9 +68,14 @@ def check_pulled(file: Path) -> None:
 
 def check_links(root: Path, part: Path) -> None:
     """Raise JobRefused if a file of a part lies outside its folder, but for the shared files of a hub's cache."""
+    check_files(root, part, *part.iterdir())
+
+
+def check_files(root: Path, *files: Path) -> None:
+    """Raise JobRefused if one of some files lies outside a folder, but for the shared files of a hub's cache."""
     home = Path(os.path.realpath(root))  # unlike Path.resolve it takes a link that leads to itself
     allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
-    for file in (part, *part.iterdir()):
+    for file in files:
         target = Path(os.path.realpath(file))
         if not any(target.is_relative_to(place) for place in allowed):
             raise JobRefused(f"{file} is a link to {target}, outside its model folder: put the file itself there")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ..job.errors import JobRefused
-from ..job.job import Frozen, Job, checked
+from ..job.job import DType, Frozen, Job, checked
 from . import parts
 from .frame_layer import FrameLayer
 from .geometry import Geometry
@@ -23,6 +23,7 @@ VAES = ("AutoencoderKL",)
 # CLIPTextModel is also loaded out of the larger models that it is a part of.
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel")
 TEXT_MODEL_TYPES = ("clip_text_model", "clip")  # of a text encoder whose configuration names no class
+TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 DECODER_TENSORS = 7  # of a frame's full size that are alive at once while the VAE decodes
 
 
@@ -69,6 +70,9 @@ class UNet3D(Frozen):
         "euler_ancestral": "EulerAncestralDiscreteScheduler",
     }
     guidance_scale: ClassVar[float] = 9.0  # the default of diffusers' own pipeline
+    fps: ClassVar[float] = 8.0  # of what such models were trained on
+    half: ClassVar[DType] = "float16"  # the type of half precision that suits it
+    usual_sizes: ClassVar[tuple[str, ...]] = ()  # its configuration names its own
     shares_text: ClassVar[bool] = False  # its text encoder is small: each rank loads it
     decoded_at_once: ClassVar[int] = 8  # frames: what the decoder does, and what a plan reckons with
 
@@ -91,7 +95,7 @@ class UNet3D(Frozen):
     @classmethod
     def read(cls, places: dict[str, Path]) -> "UNet3D":
         """Return the model whose parts lie in some folders; raise JobRefused unless they are whole and work together."""
-        parts.check_tokenizer(places["tokenizer"])
+        parts.check_tokenizer(places["tokenizer"], TOKENIZER)
         ends, vae = parts.read_sizes(UNetEnds, places["unet"]), parts.read_sizes(VAESizes, places["vae"])
         _check_fit(ends, vae, places)
         scheduler = read_config(places["scheduler"] / "scheduler_config.json")
@@ -150,11 +154,17 @@ class UNet3D(Frozen):
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""
         if job.guidance_scale_2 is not None:
-            raise JobRefused("guidance: this model has one net, got a scale for a second: give one number")
+            raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
         if job.shift is not None:
             raise JobRefused("shift: this model's schedule is not one of flow matching, and has no shift: leave it out")
+        if job.tuning.travel != "auto":
+            raise JobRefused("travel: it is of 3D attention, which this model has not: use auto")
         if job.scope.rotate or job.scope.full_windows or job.scope.places != "near":
             raise JobRefused("places, rotate, full_windows: they are of 3D attention, which this model has not: leave them out")
+
+    def remarks(self, job: Job) -> list[str]:
+        """Return what else a plan says of a job: nothing."""
+        return []
 
     def count_messages(self) -> int:
         """Return how many exchanges one UNet call makes."""

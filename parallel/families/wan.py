@@ -4,43 +4,24 @@ What its folder holds, how frames become latents, which schedulers suit it, and 
 VAE are in wan_shape.py and wan_vae_shape.py. Its rank half is models/wan.py.
 """
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ..job.errors import JobRefused
-from ..job.job import Frozen, Job, checked
-from . import parts
+from ..job.job import DType, Frozen, Job, checked
+from . import flow, parts, wan_fit
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
 from .parts import Place
 from .safety import read_config
+from .wan_index import Training, read_pipeline, read_training
 from .wan_shape import ClipCall, WanShape, exchanges
 from .wan_vae_shape import WanVAESizes, decode_numbers, decode_reach
 
-VAES = ("AutoencoderKLWan",)
-TEXT_ENCODERS = ("UMT5EncoderModel",)
-TEXT_MODEL_TYPES = ("umt5",)
-TRAINED_FRAMES = 81  # of Wan 2.1 and A14B
-TRAINED_FRAMES_TIMED = 121  # of TI2V-5B, the one with a time for each frame
 TRAIN_TIMESTEPS = 1000
-TRAINING = "training.json"  # in a model's folder, of this pack's own: {"trained_frames": 33}
-
-
-class TextSizes(Frozen):
-    """The sizes of a text encoder."""
-
-    d_model: int = 4096
-
-
-class Pipeline(Frozen):
-    """What a model's index says beside its parts."""
-
-    boundary_ratio: float | None = Field(None, ge=0, le=1)
-    expand_timesteps: bool = False
 
 
 class Wan(Frozen):
@@ -58,7 +39,7 @@ class Wan(Frozen):
         "uni_pc": "UniPCMultistepScheduler",
         "dpmpp_2m": "DPMSolverMultistepScheduler",
     }
-    guidance_scale: ClassVar[float] = 5.0  # the default of diffusers' own pipeline
+    half: ClassVar[DType] = "bfloat16"  # the type of half precision that suits it: that of its released weights
     shares_text: ClassVar[bool] = True  # its text encoder has 11 GB: one rank of a machine loads it
 
     family: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
@@ -73,21 +54,26 @@ class Wan(Frozen):
     shape: WanShape
     vae_sizes: WanVAESizes
     geometry: Geometry
+    training: Training
+    own_shift: float = Field(gt=0, le=100, allow_inf_nan=False)  # of its schedule
     boundary_ratio: float | None = None
 
     @classmethod
     def read(cls, places: dict[str, Path]) -> "Wan":
         """Return the model whose parts lie in some folders; raise JobRefused unless they are whole and work together."""
         shape, vae = parts.read_sizes(WanShape, places["transformer"]), parts.read_sizes(WanVAESizes, places["vae"])
-        _check_fit(shape, vae, places)
+        wan_fit.check(shape, vae, places)
         scheduler = read_config(places["scheduler"] / "scheduler_config.json")
-        pipeline = _read_pipeline(places["transformer"].parent)
+        wan_fit.check_schedule(places["scheduler"] / "scheduler_config.json", scheduler)
+        pipeline = read_pipeline(places["transformer"].parent)
         if (pipeline.boundary_ratio is None) != ("transformer_2" not in places):
+            got = "transformer_2" if pipeline.boundary_ratio is None else "boundary_ratio"
             raise JobRefused(
                 f"{places['transformer'].parent}: wanted transformer_2 together with boundary_ratio in model_index.json, which says "
-                "from where on it is at work, got one of them: get the folder again"
+                f"from where on it is at work, got {got} alone: get the folder again"
             )
-        trained = _trained_frames(places["transformer"].parent, pipeline)
+        training = read_training(places["transformer"].parent, pipeline)
+        packing = {"scale": vae.scale_factor_spatial, "frames_per_latent": vae.scale_factor_temporal}
         return checked(
             cls,
             **places,
@@ -95,7 +81,9 @@ class Wan(Frozen):
             solver_order=scheduler.get("solver_order", 2),
             shape=shape,
             vae_sizes=vae,
-            geometry=Geometry.trained_on(trained, scale=vae.scale_factor_spatial, frames_per_latent=vae.scale_factor_temporal),
+            geometry=Geometry.trained_on(training.trained_frames, **packing),
+            training=training,
+            own_shift=scheduler.get("flow_shift") or scheduler.get("shift") or 1.0,
             boundary_ratio=pipeline.boundary_ratio,
         )
 
@@ -116,8 +104,23 @@ class Wan(Frozen):
 
     @property
     def own_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels that its configuration names: none."""
-        return None
+        """Height and width in pixels of what it was trained on, if its folder says so: released ones do not."""
+        return self.training.size
+
+    @property
+    def usual_sizes(self) -> tuple[str, ...]:
+        """Sizes that people make with it, width x height, where its folder names none."""
+        return self.training.usual_sizes
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of what it was trained on."""
+        return self.training.fps
+
+    @property
+    def guidance_scale(self) -> float:
+        """What guidance suits it, where nobody says."""
+        return self.training.guidance_scale
 
     @property
     def latent_channels(self) -> int:
@@ -140,7 +143,7 @@ class Wan(Frozen):
 
     def scheduler_settings(self, kind: str, config: dict[str, Any], shift: float | None) -> dict[str, Any]:
         """Return what a scheduler of a class has in place of the folder's configuration: its schedule is one of flow matching."""
-        moved = shift or config.get("flow_shift") or config.get("shift") or 1.0
+        moved = shift or self.own_shift
         if kind == "FlowMatchEulerDiscreteScheduler":
             return {"shift": moved}
         return {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": moved}
@@ -153,7 +156,7 @@ class Wan(Frozen):
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""
         if self.transformer_2 is None and job.guidance_scale_2 is not None:
-            raise JobRefused("guidance: this model has one net, got a scale for a second: give one number")
+            raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
         if job.tuning.reuse_every > 1:
             raise JobRefused("reuse_every: a transformer has no outermost blocks that could run alone: use 1")
         if job.tuning.park_skips == "always":
@@ -162,6 +165,18 @@ class Wan(Frozen):
             raise JobRefused(
                 "rotate: global frames that move on are not those that stale context keeps: leave one of the two out"
             )
+
+    def remarks(self, job: Job) -> list[str]:
+        """Return what else a plan says of a job: which net is at work when."""
+        if self.transformer_2 is None or not job.num_inference_steps:
+            return []
+        kind = self.scheduler_class if job.scheduler == "model" else self.schedulers[job.scheduler]
+        noise = flow.noise_levels(kind, job.num_inference_steps, job.shift or self.own_shift)
+        first = sum(self.net_at(TRAIN_TIMESTEPS * level) == 0 for level in noise)
+        scales = f"cfg {job.guidance_of(0):g}, then {job.guidance_of(1):g}"
+        return [
+            f"nets: the one for high noise makes {first} steps, the one for low noise the other {len(noise) - first} ({scales})"
+        ]
 
     def count_messages(self) -> int:
         """Return how many exchanges one call of a net makes."""
@@ -200,49 +215,3 @@ class Wan(Frozen):
 
     def _tokens(self, job: Job) -> int:
         return self.shape.tokens(job.height // self.scale, job.width // self.scale)
-
-
-def _read_pipeline(root: Path) -> Pipeline:
-    """Return what a model's index says; a folder of a net alone has none."""
-    index = root / "model_index.json"
-    config = read_config(index) if index.is_file() else {}
-    return checked(Pipeline, **{name: config[name] for name in Pipeline.model_fields if config.get(name) is not None})
-
-
-def _trained_frames(root: Path, pipeline: Pipeline) -> int:
-    """Return how many frames the clips had that a model was trained on."""
-    if (root / TRAINING).is_file():
-        said = read_config(root / TRAINING).get("trained_frames")
-        if not isinstance(said, int) or not 1 <= said <= 10_000:
-            raise JobRefused(f"{root / TRAINING}: trained_frames: wanted a number from 1 to 10000, got {json.dumps(said)}")
-        return said
-    return TRAINED_FRAMES_TIMED if pipeline.expand_timesteps else TRAINED_FRAMES
-
-
-def _check_fit(shape: WanShape, vae: WanVAESizes, places: dict[str, Path]) -> None:
-    """Raise JobRefused unless the parts, which may come from two folders, work together."""
-    parts.check_class(places["vae"], VAES)
-    parts.check_class(places["text_encoder"], TEXT_ENCODERS, TEXT_MODEL_TYPES)
-    if shape.in_channels != shape.out_channels or shape.image_dim is not None:
-        raise JobRefused(
-            f"{places['transformer']} is a net for image-to-video (it wants {shape.in_channels} channels): this version makes videos "
-            "from text: use a text-to-video model, or TI2V-5B"
-        )
-    if shape.patch_size[0] != 1:
-        raise JobRefused(f"{places['transformer']}: patch_size: wanted 1 latent a token, got {shape.patch_size[0]}")
-    if shape.in_channels != vae.z_dim:
-        raise JobRefused(
-            f"the transformer wants latents of {shape.in_channels} channels, {places['vae']} makes {vae.z_dim}: use another VAE"
-        )
-    if not len(vae.latents_mean) == len(vae.latents_std) == vae.z_dim:
-        raise JobRefused(f"{places['vae']}: latents_mean, latents_std: wanted {vae.z_dim} numbers each: get the folder again")
-    text = parts.read_sizes(TextSizes, places["text_encoder"])
-    if shape.text_dim != text.d_model:
-        raise JobRefused(
-            f"the transformer wants prompts of width {shape.text_dim}, {places['text_encoder']} makes {text.d_model}: use the text "
-            "encoder of its family"
-        )
-    if "transformer_2" in places:
-        second = parts.read_sizes(WanShape, places["transformer_2"])
-        if second != shape:
-            raise JobRefused(f"{places['transformer_2']} has other sizes than {places['transformer']}: get the folder again")

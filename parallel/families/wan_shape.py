@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
 
 from pydantic import Field
 
@@ -10,6 +11,7 @@ from ..maths import clips
 from ..maths.scope import Span, keys
 from .frame_layer import FrameLayer
 
+Size = Annotated[int, Field(ge=1)]
 FLOAT32 = 4  # bytes
 TEXT_LENGTH = 512  # tokens of a prompt, of all released models
 
@@ -17,15 +19,18 @@ TEXT_LENGTH = 512  # tokens of a prompt, of all released models
 class WanShape(Frozen):
     """The sizes of a `WanTransformer3DModel`, under diffusers' names and with its defaults."""
 
-    patch_size: tuple[int, int, int] = (1, 2, 2)
+    patch_size: tuple[Size, Size, Size] = (1, 2, 2)
     num_attention_heads: int = Field(40, ge=1)
-    attention_head_dim: int = Field(128, ge=6)
+    attention_head_dim: int = Field(128, ge=6, le=1024)
     in_channels: int = Field(16, ge=1)
     out_channels: int = Field(16, ge=1)
     text_dim: int = 4096
-    ffn_dim: int = 13824
+    ffn_dim: int = Field(13824, ge=1)
     num_layers: int = Field(40, ge=1)
     image_dim: int | None = None
+    added_kv_proj_dim: int | None = None
+    # Of its table of rotary positions, which diffusers makes, times the width of a head, before any weight is looked at.
+    rope_max_seq_len: int = Field(1024, ge=1, le=1 << 14)
 
     @property
     def width(self) -> int:

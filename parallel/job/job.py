@@ -107,7 +107,9 @@ class Noise(Frozen):
 class Tuning(Frozen):
     """How a job is run. Only `stale_after` and `reuse_every` change the video, and say so."""
 
-    branches: Branches = Field("auto", description="guidance's two UNet calls at once, or one after the other: half the memory")
+    branches: Branches = Field(
+        "auto", description="guidance's two calls of the net at once, or one after the other: half the memory"
+    )
     park_skips: Parking = Field("auto", description="skip tensors wait in host memory: half the memory, a little slower")
     frames_at_once: int | None = Field(None, ge=1, le=MAX_FRAMES, description="of spatial layers; None: what suits the device")
     pixels_at_once: int | None = Field(None, ge=1, le=1 << 20, description="of layers over frames; None: what suits the device")

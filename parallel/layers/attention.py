@@ -43,9 +43,12 @@ class Biases:
         """The mask of each block of queries on this step."""
         current = self.view.call.biases
         if self._masks is None or self._masks[0] != current:
-            masks = [attention.logit_mask(block.kinds_QK, *current) for block in self.view.query_blocks]
-            self._masks = current, [None if mask is None else mask.to(self.view.group.device) for mask in masks]
+            self._masks = current, [None if mask is None else mask.to(self.view.group.device) for mask in self.make(*current)]
         return self._masks[1]
+
+    def make(self, local: float, global_: float) -> list[torch.Tensor | None]:
+        """Return the masks that biases ask for, one a block of queries."""
+        return [attention.logit_mask(block.kinds_QK, local, global_) for block in self.view.query_blocks]
 
 
 class FrameTransformer(nn.Module):

@@ -45,12 +45,14 @@ class TextAttention:
         """Say which frames hear which text in the call at work."""
         self.runs[self.view.call.number] = runs
 
-    def __call__(self, attn: Any, hidden_states: torch.Tensor, texts_SLD: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        """Return the attention's output, (B, F x P, D)."""
+    def __call__(
+        self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        """Return the attention's output, (B, F x P, D); the texts, (S, L, D), come by that name from diffusers before 0.35."""
         frames = len(self.view.clip)
         q = rearrange(attn.norm_q(attn.to_q(hidden_states)), "b (f p) (n d) -> b f p n d", f=frames, n=attn.heads)
-        keys = rearrange(attn.norm_k(attn.to_k(texts_SLD)), "s l (n d) -> s n l d", n=attn.heads)
-        values = rearrange(attn.to_v(texts_SLD), "s l (n d) -> s n l d", n=attn.heads)
+        keys = rearrange(attn.norm_k(attn.to_k(encoder_hidden_states)), "s l (n d) -> s n l d", n=attn.heads)
+        values = rearrange(attn.to_v(encoder_hidden_states), "s l (n d) -> s n l d", n=attn.heads)
         for run in self.runs[self.view.call.number]:
             q[run.branch, run.frames] = _attend(q[run.branch, run.frames], keys[run.text], values[run.text])
         return attn.to_out[1](attn.to_out[0](rearrange(q, "b f p n d -> b (f p) (n d)")))

@@ -32,7 +32,8 @@ class Model(Protocol):
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
     @property
-    def text_encoder(self) -> PreTrainedModel: ...
+    def text_encoder(self) -> PreTrainedModel | None:
+        """None where the first rank alone has it, since it is large."""
 
     @property
     def vae(self) -> nn.Module: ...
@@ -44,6 +45,10 @@ class Model(Protocol):
     @property
     def text_length(self) -> int:
         """How many tokens a prompt has, those that begin, end and pad it included."""
+
+    @property
+    def text_width(self) -> int:
+        """Numbers of a token's embedding."""
 
     @property
     def decode_reach(self) -> int:

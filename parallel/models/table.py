@@ -14,8 +14,11 @@ from .wan import WanModel
 FAMILIES: dict[str, Any] = {"UNet3DConditionModel": UNet3DModel, "WanTransformer3DModel": WanModel}
 
 
-def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
-    """Load all parts into host memory from safetensors; each rank has a copy of its own.
+TEXT_RANK = 0  # has the text encoder where ranks share it
+
+
+def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK) -> Model:
+    """Load all parts that a rank needs into host memory from safetensors; each rank has a copy of its own.
 
     Raises JobRefused if weights are missing or of another shape, or if the layers do not fit the installed diffusers; OSError
     or SafetensorError if a file is cut short.
@@ -23,4 +26,4 @@ def load(folder: ModelFolder, dtype: torch.dtype) -> Model:
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    return FAMILIES[folder.family].load(folder, dtype)
+    return FAMILIES[folder.family].load(folder, dtype, with_text=rank == TEXT_RANK or not folder.shares_text)

@@ -58,11 +58,12 @@ class UNet3DModel:
     decode_reach = encode_reach = 0  # a VAE for pictures
 
     @classmethod
-    def load(cls, folder: UNet3D, dtype: torch.dtype) -> "UNet3DModel":
+    def load(cls, folder: UNet3D, dtype: torch.dtype, *, with_text: bool) -> "UNet3DModel":
         """Load all parts into host memory; raise what table.load does."""
+        assert with_text, "ranks do not share it"
         from . import trial
 
-        trial.check_diffusers()
+        trial.check_unet3d()
         return cls(
             folder=folder,
             dtype=dtype,
@@ -79,6 +80,10 @@ class UNet3DModel:
     @property
     def text_length(self) -> int:
         return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+
+    @property
+    def text_width(self) -> int:
+        return self.text_encoder.config.hidden_size
 
     def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)

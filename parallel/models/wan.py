@@ -6,8 +6,10 @@ of ours; the feed-forward works in slices; the table of rotary positions, which 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
+import diffusers
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from einops import rearrange
@@ -16,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 
 from ..families.wan import Wan
 from ..families.wan_shape import TEXT_LENGTH
+from ..job.errors import JobRefused
 from ..job.job import Job
 from ..layers import travel
 from ..layers.compiled import Compiler
@@ -37,12 +40,19 @@ class WanModel:
     transformer: WanTransformer3DModel
     transformer_2: WanTransformer3DModel | None
     vae: AutoencoderKLWan
-    text_encoder: UMT5EncoderModel
+    text_encoder: UMT5EncoderModel | None
     tokenizer: PreTrainedTokenizerBase
 
     @classmethod
-    def load(cls, folder: Wan, dtype: torch.dtype) -> "WanModel":
+    def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
         """Load all parts into host memory; raise what table.load does."""
+        from . import trial
+
+        trial.check_wan()
+        if folder.vae_sizes.patch_size is not None and "patch_size" not in signature(AutoencoderKLWan.__init__).parameters:
+            raise JobRefused(
+                f"the VAE of Wan 2.2 5B needs diffusers 0.35 or newer, this is {diffusers.__version__}: install diffusers>=0.35"
+            )
         second = folder.transformer_2
         return cls(
             folder=folder,
@@ -50,7 +60,7 @@ class WanModel:
             transformer=_load_net(folder.transformer, dtype),
             transformer_2=None if second is None else _load_net(second, dtype),
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
-            text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have=""),
+            text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
             tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
         )
 
@@ -63,6 +73,10 @@ class WanModel:
         return min(TEXT_LENGTH, self.tokenizer.model_max_length)
 
     @property
+    def text_width(self) -> int:
+        return self.folder.shape.text_dim
+
+    @property
     def decode_reach(self) -> int:
         return wan_vae.decode_reach(self.vae)
 
@@ -71,6 +85,7 @@ class WanModel:
         return wan_vae.encode_reach(self.vae)
 
     def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
+        assert self.text_encoder is not None, "another rank has it"
         embeddings_SLD = self.text_encoder(tokens_SL, attention_mask=mask_SL).last_hidden_state
         return embeddings_SLD * mask_SL[..., None].to(embeddings_SLD)  # what pads a prompt is zero, and attended to
 

@@ -20,6 +20,8 @@ SLACK = 1.25  # a configuration may make this many times the numbers that its fi
 # weights.
 DTYPE = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
 CLIP_PREFIX = "text_model."
+# One weight of T5's encoders: files have it by one of these names, or by both, and versions of transformers want one or the other.
+T5_WORDS = ("shared.weight", "encoder.embed_tokens.weight")
 
 Shapes = dict[str, tuple[int, ...]]  # of weights, by name
 
@@ -83,7 +85,9 @@ def _transformers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -
 def spelled(weights: Mapping[str, Any], wanted: Shapes) -> dict[str, Any]:
     """Return weights by the names that the installed transformers wants, whichever version wrote them."""
     names = {name.removeprefix(CLIP_PREFIX): name for name in wanted}
-    return {names.get(name.removeprefix(CLIP_PREFIX), name): weight for name, weight in weights.items()}
+    found = {names.get(name.removeprefix(CLIP_PREFIX), name): weight for name, weight in weights.items()}
+    words = [found[name] for name in T5_WORDS if name in found]
+    return {**dict.fromkeys(T5_WORDS, words[0]), **found} if words else found
 
 
 def _check_shapes(folder: Path, got: Shapes, wanted: Shapes) -> None:

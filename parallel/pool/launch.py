@@ -1,6 +1,7 @@
 """How a rank's process is called: the host's own interpreter, with its settings, and the pack wherever it lies."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,3 +48,16 @@ def _native_allocator(setting: str) -> str:
     """Return an allocator setting without ComfyUI's choice for its own process, which it appends: NCCL wants the native one."""
     parts = setting.split(",")
     return ",".join(part for part in parts if "".join(part.split()) not in ASYNC_ALLOCATORS)
+
+
+def popen(command: list[str], environment: dict[str, str], stdin: int) -> subprocess.Popen:
+    """Return a new process in a session of its own, whose output is one pipe."""
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        start_new_session=True,  # the terminal's Ctrl-C is for the host
+    )

@@ -8,9 +8,8 @@ import torch
 
 from ..comm.group import Group, open_group
 from ..job.errors import Stopped
-from ..models.model import Model
-from ..models.table import load
 from ..sampler.generate import Blocks, generate
+from ..sampler.load import Model, load
 from ..wire import channel
 from ..wire.blocks import attach
 from ..wire.messages import Done, Notice, Phase, RankReport, Ready, Start, Step, Stop, Work
@@ -85,7 +84,7 @@ class Rank:
         dtype = getattr(torch, work.job.dtype)
         if self.model is None or (self.model.folder, self.model.dtype) != (work.model, dtype):
             self.model = None  # frees the old one before the new one comes
-            self.model = load(work.model, dtype)
+            self.model = load(work.model, dtype, rank=self.group.rank)
         return self.model
 
     def _stopping(self) -> bool:

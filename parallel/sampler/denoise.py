@@ -37,7 +37,9 @@ def denoise(
     keeping = keeping_steps(job.tuning, steps.stop, begin=steps.start)
     for index in steps:
         timestep = timesteps[index]
-        set_call(view.call, job, index, keeping, begin=steps.start, timestep=timesteps_cpu[index])
+        set_call(view.call, job.tuning, index, keeping, begin=steps.start)
+        view.call.step = schedule.skipped_steps(job) + index
+        view.call.biases = step_biases(job, index, timesteps_cpu[index])
         guessed = guess(schedule.scale_input(scheduler, latents_BCFHW, timestep), timestep)
         take_step = scheduler.step
         if is_drawing:
@@ -66,12 +68,10 @@ def step_biases(job: Job, step: int, timestep: float) -> tuple[float, float]:
     return phase(settings.local_bias), phase(settings.global_bias)
 
 
-def set_call(call: Call, job: Job, step: int, keeping: list[int], *, begin: int, timestep: float) -> None:
+def set_call(call: Call, tuning: Tuning, step: int, keeping: list[int], *, begin: int) -> None:
     """Say what a step (from 0) does: exact, or with stale context; all layers, or the outermost blocks alone."""
-    call.step = schedule.skipped_steps(job) + step
-    call.biases = step_biases(job, step, timestep)
     call.mode = stale.mode(step, keeping)
-    call.outermost_only = reuses(step, begin=begin, every=job.tuning.reuse_every)
+    call.outermost_only = reuses(step, begin=begin, every=tuning.reuse_every)
 
 
 def keeping_steps(tuning: Tuning, steps: int, *, begin: int) -> list[int]:

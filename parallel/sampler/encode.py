@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import torch
 
+from ..comm.agree import agree
+from ..comm.group import Group
+from ..comm.share import share
 from ..job.errors import Stopped
 from ..job.job import Job
 from ..layers.conditioning import Conditioning
 from ..layers.guidance import NEGATIVE, branches
 from ..maths import emphasis, prompts
 from ..models.model import Model
+from ..models.table import TEXT_RANK
 
 TEXTS_AT_ONCE = 64  # a longer timeline is encoded in parts, so that memory does not grow with it
 LONG_NOTICES = 5
@@ -67,6 +71,7 @@ def encode_tokens(model: Model, tokens: Sequence[Tokens]) -> torch.Tensor:
 
 
 def _run(model: Model, tokens: Sequence[Tokens]) -> torch.Tensor:
+    assert model.text_encoder is not None, "another rank has it"
     device = model.text_encoder.device
     numbers_SL = torch.tensor([each.numbers for each in tokens], device=device)
     mask_SL = torch.tensor([each.mask for each in tokens], device=device)
@@ -78,14 +83,17 @@ def encode_prompts(
     job: Job,
     clip: range,
     *,
+    group: Group | None = None,
     notify: Callable[[str], None] = lambda text: None,
     report: Callable[[int, int], None] = lambda done, of: None,
+    waiting: Callable[[], None] = lambda: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Conditioning:
     """Return the conditioning of a clip's latents, in the branches that guidance asks for.
 
-    `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. Raises Stopped, on
-    this rank alone, between two parts of a long timeline.
+    `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. With a group whose first
+    rank alone has the text encoder it is collective, and `waiting` is called wherever a rank waits for others from then on. Raises
+    Stopped, on this rank alone but for such a group, between two parts of a long timeline.
     """
     starts = tuple(prompt.frame for prompt in job.prompts)
     frames = map(model.folder.geometry.middle_frame, clip)
@@ -94,18 +102,20 @@ def encode_prompts(
     shares = prompts.share([min(frame, last) for frame in frames], timeline)
     every_branch = branches(job.most_guidance)
     texts = [job.negative, *(prompt.text for prompt in job.prompts)]
-    is_long = len(texts) > TEXTS_AT_ONCE
-    if is_long:
+    in_parts = len(texts) > TEXTS_AT_ONCE or model.folder.shares_text
+    if in_parts:
         texts = list(dict.fromkeys(texts))
     tokens = {text: tokenize(model, text) for text in texts}
-    used = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in every_branch)
-    for notice in _notices(model, {text: tokens[text] for text in used}):
-        notify(notice)
-    if is_long:
+    tell(model, job, notify)
+    if in_parts:
         place = {text: number for number, text in enumerate(texts)}
         of_clip, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
         wanted = [place[job.negative], *of_clip]
-        embeddings_SLD = _encode_in_parts(model, list(tokens.values()), wanted, report=report, stopping=stopping)
+        shared_by = group if model.folder.shares_text else None
+        every = list(tokens.values())
+        embeddings_SLD = _encode_in_parts(
+            model, every, wanted, shared_by=shared_by, report=report, waiting=waiting, stopping=stopping
+        )
     else:
         embeddings_SLD = encode_tokens(model, [tokens[text] for text in texts])
     return Conditioning(embeddings_SLD, shares.to(embeddings_SLD.device), every_branch)
@@ -116,24 +126,53 @@ def _encode_in_parts(
     tokens: Sequence[Tokens],
     wanted: Sequence[int],
     *,
+    shared_by: Group | None,
     report: Callable[[int, int], None],
+    waiting: Callable[[], None],
     stopping: Callable[[], bool],
 ) -> torch.Tensor:
     """Return the wanted embeddings, (S, L, D). A part is of the same prompts on all ranks, whoever wants them (law 1)."""
     parts = [range(start, min(start + TEXTS_AT_ONCE, len(tokens))) for start in range(0, len(tokens), TEXTS_AT_ONCE)]
-    parts = [part for part in parts if not set(part).isdisjoint(wanted)]
+    if shared_by is None:
+        parts = [part for part in parts if not set(part).isdisjoint(wanted)]
     embeddings = torch.empty(0)
     for done, part in enumerate(parts, start=1):
-        encoded = encode_tokens(model, tokens[part.start : part.stop])
+        some = tokens[part.start : part.stop]
+        encoded = None if model.text_encoder is None else encode_tokens(model, some)
+        if shared_by is not None:
+            waiting()
+            encoded = _share(model, encoded, len(some), shared_by, stopping)
+        assert encoded is not None, "another rank has the text encoder, and shares what it says"
         if done == 1:
             embeddings = encoded.new_empty(len(wanted), *encoded.shape[1:])
         for row, number in enumerate(wanted):
             if number in part:
                 embeddings[row] = encoded[number - part.start]
         report(done, len(parts))
-        if stopping():
+        if shared_by is None and stopping():
             raise Stopped("stopped while encoding")
     return embeddings
+
+
+def _share(
+    model: Model, encoded_SLD: torch.Tensor | None, prompts: int, group: Group, stopping: Callable[[], bool]
+) -> torch.Tensor:
+    """Return the embeddings of so many prompts, (S, L, D), from the rank that has the text encoder. Collective.
+
+    Raises Stopped on all ranks.
+    """
+    (stopped,) = agree(stopping(), group=group, at="while encoding")
+    if stopped:
+        raise Stopped("stopped while encoding")
+    shape = (prompts, model.text_length, model.text_width)
+    return share(encoded_SLD, shape, model.dtype, source=TEXT_RANK, group=group)
+
+
+def tell(model: Model, job: Job, notify: Callable[[str], None]) -> None:
+    """Say what of a job's prompts does not reach the model, or not as it may be meant."""
+    used = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in branches(job.most_guidance))
+    for notice in _notices(model, {text: tokenize(model, text) for text in used}):
+        notify(notice)
 
 
 def _notices(model: Model, tokens: dict[str, Tokens]) -> Iterator[str]:

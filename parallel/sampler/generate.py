@@ -26,12 +26,12 @@ from ..wire.snapshot import Snapshot
 from . import snapshots
 from .between_steps import BetweenSteps
 from .decode import decode_clip, with_context
-from .encode import encode_prompts
+from .encode import encode_prompts, tell
 from .finite import is_finite, overflowed
 from .init import draw_start, encode_init
 from .interrupt import interruptible
 from .load import resident, settle
-from .sample import OnDevice, sample
+from .sample import OnDevice, sample, stages
 from .schedule import build, timesteps
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,15 @@ def generate(
     geometry = model.folder.geometry
     view = View(group, latent_span(job, geometry), frames_of=lambda latents: frames_of(latents, job, geometry))
     report("encode", 0, 1)
-    settle(model, group.device, job.offload)
-    on_device = partial(resident, device=group.device, offload=job.offload)
-    conditioning, init = encode(model, job, blocks, view, on_device=on_device, report=report, stopping=stopping, notify=notify)
-
     scheduler = build(model.folder, job.scheduler, job.shift)
     schedule = timesteps(scheduler, job, group.device)
+    left = stages(model, schedule, blocks.resume)
+    nets, text_encoder = [model.nets[stage.net] for stage in left], model.text_encoder if left else None
+    settle(model, group.device, job.offload, at_work=(*nets, text_encoder, model.vae))
+    on_device = partial(resident, device=group.device, offload=job.offload)
+    conditioning, init = encode(
+        model, job, blocks, view, samples=bool(left), on_device=on_device, report=report, stopping=stopping, notify=notify
+    )
     latents = find_start(job, init, blocks, geometry=geometry, view=view, scheduler=scheduler, schedule=schedule)
 
     report("denoise", blocks.resume, len(schedule))
@@ -110,14 +113,15 @@ def encode(
     blocks: Blocks,
     view: View,
     *,
+    samples: bool,
     on_device: OnDevice,
     report: Report,
     stopping: Callable[[], bool],
     notify: Notify,
-) -> tuple[Conditioning, torch.Tensor | None]:
-    """Return the conditioning of the clip and its latents of the init, (1, C, F, H, W), when all ranks have encoded.
+) -> tuple[Conditioning | None, torch.Tensor | None]:
+    """Return the conditioning of the clip, if there are steps to sample, and its latents of the init, (1, C, F, H, W).
 
-    Raises, on all ranks, Stopped if one is to stop, and Overflowed if numbers of one are not finite.
+    All ranks have encoded then. Raises, on all ranks, Stopped if one is to stop, and Overflowed if numbers of one are not finite.
     """
 
     def report_prompts(done: int, of: int) -> None:
@@ -125,8 +129,14 @@ def encode(
 
     conditioning, init, stopped = None, None, False
     try:
-        with on_device(model.text_encoder):
-            conditioning = encode_prompts(model, job, view.clip, notify=notify, report=report_prompts, stopping=stopping)
+        if samples:
+            with on_device(model.text_encoder):
+                conditioning = encode_prompts(
+                    model, job, view.clip, group=view.group, notify=notify, report=report_prompts,
+                    waiting=partial(report, "encode", 1, 1), stopping=stopping,
+                )  # fmt: skip
+        else:
+            tell(model, job, notify)
         if blocks.init is None or blocks.resume:
             report("encode", 1, 1)
         else:
@@ -151,7 +161,6 @@ def encode(
         raise overflowed(model.dtype, "while the text encoder read the prompts")
     if init_overflow:
         raise overflowed(model.dtype, "while the VAE encoded the init")
-    assert conditioning is not None, "only who is to stop leaves without"
     return conditioning, init
 
 

@@ -22,10 +22,10 @@ from .denoise import denoise
 from .fit import fit
 
 logger = logging.getLogger(__name__)
-OnDevice = Callable[[torch.nn.Module], AbstractContextManager[None]]  # has a part of the model on the device
+OnDevice = Callable[[torch.nn.Module | None], AbstractContextManager[None]]  # has a part of the model on the device
 
 
-def where_it_is(part: torch.nn.Module) -> AbstractContextManager[None]:
+def where_it_is(part: torch.nn.Module | None) -> AbstractContextManager[None]:
     """Leave a part of the model on the device that it is on."""
     return nullcontext()
 
@@ -52,7 +52,7 @@ def sample(
     model: Model,
     job: Job,
     latents: torch.Tensor,
-    conditioning: Conditioning,
+    conditioning: Conditioning | None,
     *,
     view: View,
     scheduler: SchedulerMixin,
@@ -68,6 +68,7 @@ def sample(
     if len(schedule) == begin:
         yield latents
         return
+    assert conditioning is not None, "there are steps to sample"
     for stage in stages(model, schedule, begin):
         net = model.nets[stage.net]
         with on_device(net):

@@ -1,0 +1,126 @@
+"""Do the parts of a Wan's folder work together, and can a model have what their configurations say? Asked before any is loaded."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..job.errors import JobRefused
+from ..job.job import Frozen, checked
+from . import parts
+from .wan_shape import WanShape
+from .wan_vae_shape import WanVAESizes
+
+NETS = ("WanTransformer3DModel",)
+VAES = ("AutoencoderKLWan",)
+TEXT_ENCODERS = ("UMT5EncoderModel",)
+TEXT_MODEL_TYPES = ("umt5",)
+TOKENIZER = (("tokenizer.json",),)
+FRAMES = 4  # of a latent, of all released VAEs, which models/wan_vae.py reckons with
+Shift = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+
+
+class TextSizes(Frozen):
+    """The sizes of a text encoder."""
+
+    d_model: int = 4096
+
+
+class VAEForm(Frozen):
+    """How a VAE packs a video: what its layers make of it, and what its configuration says that they do."""
+
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    temperal_downsample: tuple[bool, ...] = (False, True, True)
+    patch_size: int = 1
+    scale_factor_spatial: int = 8
+    scale_factor_temporal: int = 4
+    latents_mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
+    latents_std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+
+
+class Schedule(Frozen):
+    """What of a scheduler's configuration must be as it is released: steps draw no noise, and see the same at any length."""
+
+    num_train_timesteps: Literal[1000] = 1000
+    flow_shift: Shift | None = None
+    shift: Shift | None = None
+    stochastic_sampling: Literal[False] = False
+    use_dynamic_shifting: Literal[False] = False
+
+
+def check(shape: WanShape, vae: WanVAESizes, places: dict[str, Path]) -> None:
+    """Raise JobRefused unless the parts, which may come from two folders, work together."""
+    parts.check_class(places["transformer"], NETS)
+    parts.check_class(places["vae"], VAES)
+    parts.check_class(places["text_encoder"], TEXT_ENCODERS, TEXT_MODEL_TYPES)
+    _check_tokenizer(places["tokenizer"])
+    _check_net(shape, places["transformer"])
+    _check_vae(vae, places["vae"])
+    if shape.in_channels != vae.z_dim:
+        raise JobRefused(
+            f"the transformer wants latents of {shape.in_channels} channels, {places['vae']} makes {vae.z_dim}: use another VAE"
+        )
+    text = parts.read_sizes(TextSizes, places["text_encoder"])
+    if shape.text_dim != text.d_model:
+        raise JobRefused(
+            f"the transformer wants prompts of width {shape.text_dim}, {places['text_encoder']} makes {text.d_model}: use the text "
+            "encoder of its family"
+        )
+    if "transformer_2" in places:
+        parts.check_class(places["transformer_2"], NETS)
+        second = parts.read_sizes(WanShape, places["transformer_2"])
+        if second != shape:
+            raise JobRefused(f"{places['transformer_2']} has other sizes than {places['transformer']}: get the folder again")
+
+
+def check_schedule(file: Path, config: dict[str, Any]) -> None:
+    """Raise JobRefused if a scheduler's configuration asks for what would make a latent depend on others, or for no schedule."""
+    said = {name: config[name] for name in Schedule.model_fields if config.get(name) is not None}
+    try:
+        checked(Schedule, **said)
+    except JobRefused as error:
+        raise JobRefused(f"{file}: {error}: use the scheduler of a released Wan") from None
+
+
+def _check_tokenizer(part: Path) -> None:
+    if (part / "spiece.model").is_file() and not (part / "tokenizer.json").is_file():
+        raise JobRefused(
+            f"{part} has a spiece.model alone, which only the package sentencepiece reads: get its tokenizer.json, too"
+        )
+    parts.check_tokenizer(part, TOKENIZER)
+
+
+def _check_net(shape: WanShape, part: Path) -> None:
+    if shape.in_channels != shape.out_channels or shape.image_dim is not None or shape.added_kv_proj_dim is not None:
+        raise JobRefused(
+            f"{part} is a net for image-to-video (it wants {shape.in_channels} channels): this version makes videos from text: use a "
+            "text-to-video model, or TI2V-5B"
+        )
+    time, height, width = shape.patch_size
+    if time != 1 or height != width:
+        raise JobRefused(
+            f"{part / 'config.json'}: patch_size: wanted 1 latent a token and a square of it, got {list(shape.patch_size)}: get the "
+            "folder again"
+        )
+    if shape.attention_head_dim % 2:
+        raise JobRefused(
+            f"{part / 'config.json'}: attention_head_dim: wanted an even number, got {shape.attention_head_dim}: get the folder "
+            "again"
+        )
+
+
+def _check_vae(vae: WanVAESizes, part: Path) -> None:
+    form = parts.read_sizes(VAEForm, part)
+    if not len(vae.latents_mean) == len(vae.latents_std) == vae.z_dim:
+        raise JobRefused(f"{part}: latents_mean, latents_std: wanted {vae.z_dim} numbers each: get the folder again")
+    spatial = 2 ** (len(form.dim_mult) - 1) * form.patch_size
+    temporal = 2 ** sum(form.temperal_downsample)
+    for name, made in (("scale_factor_spatial", spatial), ("scale_factor_temporal", temporal)):
+        if getattr(form, name) != made:
+            raise JobRefused(
+                f"{part / 'config.json'}: {name}: wanted {made}, as its layers make it, got {json.dumps(getattr(form, name))}: get the "
+                "folder again"
+            )
+    if temporal != FRAMES:
+        raise JobRefused(f"{part} packs {temporal} frames into a latent: this version runs VAEs that pack {FRAMES}")

@@ -1,0 +1,55 @@
+"""What a Wan's folder says beside its parts: the pipeline's index, and what its net was trained on."""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from ..job.errors import JobRefused
+from ..job.job import Frozen, checked
+from .safety import read_config
+
+INDEX = "model_index.json"
+Form = TypeVar("Form", bound=Frozen)
+Pixels = Annotated[int, Field(ge=8, le=8192)]
+TRAINING = "training.json"  # of this pack's own; a released model's folder has none
+
+
+class Pipeline(Frozen):
+    """What a model's index says beside its parts."""
+
+    boundary_ratio: float | None = Field(None, ge=0, le=1)
+    expand_timesteps: bool = Field(False, description="a time for each frame: of TI2V-5B")
+
+
+class Training(Frozen):
+    """What a net was trained on, and what therefore suits it: by default Wan 2.1 and A14B."""
+
+    trained_frames: int = Field(81, ge=1, le=10_000)
+    fps: float = Field(16.0, gt=0, le=240, allow_inf_nan=False)
+    guidance_scale: float = Field(5.0, ge=0, le=100, allow_inf_nan=False)  # the default of diffusers' own pipeline
+    size: tuple[Pixels, Pixels] | None = None  # height and width in pixels
+    usual_sizes: tuple[str, ...] = ("832x480", "1280x720")  # width x height
+
+
+TIMED = Training(trained_frames=121, fps=24.0, usual_sizes=("1280x704",))  # of TI2V-5B
+
+
+def read_pipeline(root: Path) -> Pipeline:
+    """Return what a model's index says; a folder of a net alone has none."""
+    return _read(root / INDEX, Pipeline())
+
+
+def read_training(root: Path, pipeline: Pipeline) -> Training:
+    """Return what a model was trained on: what its folder says, else what is known of its kind."""
+    return _read(root / TRAINING, TIMED if pipeline.expand_timesteps else Training())
+
+
+def _read(file: Path, known: Form) -> Form:
+    """Return what a file says, and of what it says nothing what is known; what it says beside is nobody's business here."""
+    said = read_config(file) if file.is_file() else {}
+    values = {name: said[name] for name in type(known).model_fields if said.get(name) is not None}
+    try:
+        return checked(type(known), **{**dict(known), **values})
+    except JobRefused as error:
+        raise JobRefused(f"{file}: {error}: get the folder again") from None
