@@ -1,6 +1,7 @@
-"""Where the pack lies, and the model that it brings."""
+"""Where the pack lies, and the models that it brings."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "assets" / "moving-shapes"
+BUNDLED_WAN = ROOT / "assets" / "moving-shapes-wan"

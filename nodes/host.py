@@ -1,9 +1,7 @@
 """The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
 
 import logging
-import math
 import time
-from itertools import cycle
 from pathlib import Path
 
 import comfy.model_management
@@ -26,7 +24,7 @@ from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.wire.messages import Step
 from . import folders
-from .preview import Colours, grid, stored_colours
+from .preview import Colours, grid, is_format_of, stored_colours
 from .sockets import RanksChoice
 from .status import Status, duration, starting
 
@@ -215,22 +213,15 @@ def model_name(path: str) -> str:
 def known_colours(model: ModelFolder) -> Colours | None:
     """Return the colours of a model's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
     own = stored_colours(model.vae, model.latent_channels)
-    known = [form for form in (kind() for kind in KNOWN_VAES) if is_format_of(form, model)]
+    known = [
+        form for form in (kind() for kind in KNOWN_VAES) if is_format_of(form, model.latent_channels, model.latent_format.std)
+    ]
     if own is not None or not known:
         return own
     form = known[0]
     return Colours(
         latent_rgb_factors=form.latent_rgb_factors, latent_rgb_factors_bias=form.latent_rgb_factors_bias or (0.0, 0.0, 0.0)
     )
-
-
-def is_format_of(form: latent_formats.LatentFormat, model: ModelFolder) -> bool:
-    """Return whether ComfyUI's nets see latents, of as many channels, on the scale on which a model's net does."""
-    one_CTHW = torch.ones(1, form.latent_channels, 1, 1, 1)
-    span = form.process_out(one_CTHW) - form.process_out(torch.zeros_like(one_CTHW))
-    theirs, ours = span.flatten().tolist(), model.latent_format.std
-    same_channels = model.latent_channels == form.latent_channels
-    return same_channels and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(theirs, cycle(ours)))
 
 
 def resize(frames_FHWC: torch.Tensor, *, height: int, width: int) -> torch.Tensor:

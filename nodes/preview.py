@@ -2,6 +2,7 @@
 
 import logging
 import math
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -41,6 +42,14 @@ def stored_colours(vae: Path, channels: int) -> Colours | None:
         return None
     rows = {len(colours.latent_rgb_factors), len(colours.latent_rgb_factors_of_mean or colours.latent_rgb_factors)}
     return colours if rows == {channels} else None
+
+
+def is_format_of(form, channels: int, std: tuple[float, ...]) -> bool:
+    """Return whether one of ComfyUI's latent formats is that of a VAE: its nets see as many channels, on the same scale."""
+    one_CTHW = torch.ones(1, form.latent_channels, 1, 1, 1)
+    span = form.process_out(one_CTHW) - form.process_out(torch.zeros_like(one_CTHW))
+    same_scale = all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(span.flatten().tolist(), cycle(std)))
+    return channels == form.latent_channels and same_scale
 
 
 def grid(latents_CTHW: torch.Tensor, colours: Colours | None, size: int) -> Image.Image:

@@ -16,6 +16,7 @@ from harness.builders import randomized
 from harness.comfyui import find_comfyui
 from harness.wan_builders import transformer, wan_folder
 from harness.wan_original import original_names
+from parallel.families.wan_shape import WanVAESizes
 from tests.graphs import LINKS, SOURCES, TWO_NETS, node, ours, sampler, subjects
 from tests.test_comfyui import saved
 from tests.test_comfyui_latents import ONE_RANK, clip, save_images, save_latent, stored
@@ -106,6 +107,28 @@ def test_frames_past_the_end_of_a_video_are_cut_off_and_its_latent_goes_on_to_a_
     assert stored(server, "as_empty").shape == (1, CHANNELS, 3, 4, 4)
 
 
+def comfyuis_latent_formats():
+    """Return ComfyUI's file of latent formats as a module of its own: it needs nothing else of ComfyUI."""
+    spec = importlib.util.spec_from_file_location("comfyuis_latent_formats", find_comfyui() / "comfy" / "latent_formats.py")
+    formats = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(formats)
+    return formats
+
+
+def test_a_latent_format_of_comfyui_is_known_by_its_channels_and_scale(pack):  # noqa: F811
+    formats, of = comfyuis_latent_formats(), pack("preview").is_format_of
+    scales = {
+        "SD15": (4, (1 / 0.18215,)),
+        "SDXL": (4, (1 / 0.13025,)),
+        "Wan21": (16, WanVAESizes().latents_std),
+        "Wan22": (48, tuple(formats.Wan22().latents_std.flatten().tolist())),
+    }
+    for name in scales:
+        known = [other for other, scale in scales.items() if of(getattr(formats, name)(), *scale)]
+        assert known == [name]
+    assert not of(formats.Wan21(), 16, (1.0,)), "a small Wan has a scale of its own"
+
+
 def test_a_preview_has_the_colours_that_comfyui_has_for_wan(server, wan, pack):  # noqa: F811
     prompt = {
         **sources(wan),
@@ -114,10 +137,7 @@ def test_a_preview_has_the_colours_that_comfyui_has_for_wan(server, wan, pack): 
     }
     seen = server.run(prompt)
     assert seen.end == "execution_success" and seen.previews == 2, seen.detail
-    spec = importlib.util.spec_from_file_location("comfyuis_latent_formats", find_comfyui() / "comfy" / "latent_formats.py")
-    formats = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(formats)
-    form, preview = formats.Wan21(), pack("preview")
+    form, preview = comfyuis_latent_formats().Wan21(), pack("preview")
     latents_CTHW = form.process_in(stored(server, "seen"))[0]
     colours = {"latent_rgb_factors": form.latent_rgb_factors, "latent_rgb_factors_bias": form.latent_rgb_factors_bias}
     with Image.open(io.BytesIO(seen.picture)) as picture:
