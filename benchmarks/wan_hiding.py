@@ -30,7 +30,7 @@ from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.models.wan import NoRotation
 
-REPEATS, BLOCKS = 9, 6
+REPEATS, BLOCKS = 5, 6
 SIDE = 16  # tokens of a latent, either way
 SPAN = Span(24, 4, 4)
 HEADS, HEAD, FEED_FORWARD, CHANNELS, TEXT, TOKENS = 6, 64, 1536, 16, 64, 32

@@ -5,6 +5,7 @@ width and a latent's tokens are factors. So a small net on the same latents show
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,10 @@ from diffusers import WanTransformer3DModel
 
 from benchmarks import two_ranks
 from benchmarks.claims import Claim, report
-from parallel.comm.group import Group
+from parallel.comm.group import Group, Meter
 from parallel.families import traffic
 from parallel.families.geometry import Geometry
-from parallel.families.wan import TRAINED_FRAMES
+from parallel.families.wan_index import Training
 from parallel.families.wan_shape import WanShape, exchanges
 from parallel.families.wan_vae_shape import WanVAESizes, decode_reach
 from parallel.job.job import Job, Prompt, checked
@@ -30,7 +31,7 @@ from parallel.models.wan import NoRotation
 VIDEO = checked(
     Job, model="Wan2.2-T2V-A14B", prompts=(Prompt(frame=0, text=""),), frames=241, height=480, width=832, dtype="bfloat16"
 )
-GEOMETRY = Geometry.trained_on(TRAINED_FRAMES, scale=8, frames_per_latent=4)
+GEOMETRY = Geometry.trained_on(Training().trained_frames, scale=8, frames_per_latent=4)
 SPAN = GEOMETRY.span(VIDEO)
 A14B, VAE = WanShape(), WanVAESizes()
 SMALL = WanShape(
@@ -62,6 +63,11 @@ def meter(group: Group, travel: Travel) -> tuple[int, int]:
     return group.meter.messages, group.meter.sent
 
 
+def meter_all(group: Group) -> dict[Travel, tuple[int, int]]:
+    """Return what `meter` does, of each that may travel."""
+    return {travel: meter(replace(group, meter=Meter()), travel) for travel in TRAVELS}
+
+
 def row(ranks: int) -> dict[str, Any]:
     """Return what the plan of the video says for so many ranks: gigabytes of the rank that sends most, in one step."""
     tokens = A14B.tokens(VIDEO.height // 8, VIDEO.width // 8)
@@ -88,8 +94,9 @@ def main() -> int:
         print(f"{ranks} ranks: {said}", flush=True)
     apart, details = 0, {}
     for size in REAL_RANKS:
+        ranks_met = two_ranks.run(meter_all, size=size)
         for travel in TRAVELS:
-            met = two_ranks.run(meter, travel, size=size)
+            met = [each[travel] for each in ranks_met]
             said = sent(SMALL, SIDE**2, size, travel, item=4)
             apart += sum(abs(counted - by_formula) for (_, counted), by_formula in zip(met, said, strict=True))
             apart += sum(abs(messages - SMALL.num_layers) for messages, _ in met)

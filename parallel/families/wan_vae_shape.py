@@ -54,7 +54,7 @@ def decode_numbers(vae: WanVAESizes, height: int, width: int) -> int:
     full = (height // patch) * (width // patch)
     pixels = [full >> 2 * outer for outer in reversed(range(len(made)))]
     kept = (vae.z_dim + 4 * made[0]) * pixels[0] + made[-1] * full  # two frames of what each convolution takes
-    for level, doubles in enumerate((*reversed(vae.temperal_downsample), False)):
-        others = 2 * vae.num_res_blocks + 1 + doubles
-        kept += (takes[level] + others * made[level]) * pixels[level]
+    doubles = (*reversed(vae.temperal_downsample), False)
+    for takes_first, makes, size, is_doubled in zip(takes, made, pixels, doubles):
+        kept += (takes_first + (2 * vae.num_res_blocks + 1 + is_doubled) * makes) * size
     return round(2 * kept + DECODER_TENSORS * vae.frames * max(takes[-1], made[-1]) * full)

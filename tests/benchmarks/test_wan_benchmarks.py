@@ -6,7 +6,13 @@ import torch
 from benchmarks import wan_memory, wan_plan
 from benchmarks.wan_memory import Case
 
-SMALL_VAE = {"base_dim": 16, "dim_mult": [1, 2, 4], "temperal_downsample": [True, True], "num_res_blocks": 1}
+SMALL_VAE = {
+    "scale_factor_spatial": 4,
+    "base_dim": 16,
+    "dim_mult": [1, 2, 4],
+    "temperal_downsample": [True, True],
+    "num_res_blocks": 1,
+}
 
 
 @pytest.mark.filterwarnings("ignore:There are modules")
