@@ -59,8 +59,9 @@ def encode(
 ) -> Iterator[torch.Tensor]:
     """Yield the latents of frames in [-1, 1] after those of the first `halo` latents, (B, C, 1, H, W) each: the mode.
 
-    They are not normalized. `prepare` makes a latent's frames what the VAE takes, a few at a time, where they are something else. `from_start`: the first frame given is the video's first, a latent by itself. Raises ValueError
-    on a halo that is too short, on frames that are no whole latents, and on a VAE that this diffusers can't build.
+    They are not normalized. `from_start`: the first frame given is the video's first, a latent by itself. `prepare` makes frames
+    what the VAE takes, a latent's at a time, where they are something else. Raises ValueError on a halo that is too short, on
+    frames that are no whole latents, and on a VAE that this diffusers can't build.
     """
     begin = _begin(halo, encode_reach(vae), from_start)
     lacking = FRAMES - 1 if from_start else 0
