@@ -236,4 +236,4 @@ def _own_size(sample_size: int | tuple[int, int] | None, scale: int) -> tuple[in
 
 def _branches(job: Job, *, apart: bool) -> int:
     """Return how many branches are alive at once: two, in one call or in calls that take turns, or one."""
-    return 2 if job.most_guidance > 1 and not apart else 1
+    return 1 if apart else job.branches

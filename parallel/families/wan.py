@@ -198,12 +198,11 @@ class Wan(Frozen):
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a call of a net on a clip keeps at once, besides those of a slice at work."""
-        branches = 2 if job.most_guidance > 1 else 1
         travel = 2 if job.tuning.travel == "keys_values" else 1
         span = self.geometry.span(job)
         call = ClipCall(self.shape, self._tokens(job), span, latents, item=job.item_bytes, travel=travel)
         kept = 0 if job.tuning.stale_after is None else call.kept_bytes
-        return (1 if apart else branches) * call.peak_bytes + branches * kept
+        return (1 if apart else job.branches) * call.peak_bytes + job.branches * kept
 
     def skip_bytes(self, job: Job, latents: int, *, apart: bool) -> int:
         """Return the bytes of host memory that skip tensors take while they are offloaded: there are none."""

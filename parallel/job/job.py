@@ -181,6 +181,11 @@ class Job(Frozen):
         """The largest guidance scale of any net."""
         return max(self.guidance_scale, self.guidance_of(1))
 
+    @property
+    def branches(self) -> int:
+        """How many branches of guidance there are, at most: what a prompt asks for and, with guidance, what the negative one does."""
+        return 2 if self.most_guidance > 1 else 1
+
     def guidance_of(self, net: int) -> float:
         """Return the guidance scale of a net, from 0 in the order of their work."""
         return self.guidance_scale if net == 0 or self.guidance_scale_2 is None else self.guidance_scale_2

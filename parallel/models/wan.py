@@ -100,9 +100,8 @@ class WanModel:
         size = (job.height // self.folder.scale // patch[1], job.width // self.folder.scale // patch[2])
         grid = Grid(size, self.folder.shape.attention_head_dim)
         plans = Plans(view, job.scope.places, job.scope.rotate)
-        branches = 2 if job.most_guidance > 1 else 1
         to_keys = net.blocks[0].attn1.to_k
-        what = travel.choose(job.tuning.travel, to_keys, view, tokens=size[0] * size[1], branches=branches)
+        what = travel.choose(job.tuning.travel, to_keys, view, tokens=size[0] * size[1], branches=job.branches)
         runs: dict[int, list[Run]] = {}
         found: list[Change] = [] if compiler is None else [compiler]
         for block in net.blocks:

@@ -11,7 +11,6 @@ import torch
 from ..comm.agree import agree
 from ..comm.group import Group
 from ..job.job import Job
-from ..layers.guidance import branches
 from ..maths.slices import Slices, fitting
 from ..models.model import Model
 from ..plan import image_bytes
@@ -43,7 +42,7 @@ def fit(model: Model, job: Job, frames: int, group: Group, *, notify: Callable[[
             return False
         return model.folder.denoise_bytes(job, frames, apart=apart, offload_skips=offload) + budget > HEADROOM * free
 
-    apart = len(branches(job.most_guidance)) > 1 and tuning.branches != "together"
+    apart = job.branches > 1 and tuning.branches != "together"
     if tuning.branches == "auto":
         (apart,) = agree(apart and too_big(apart=False, offload=tuning.park_skips == "always"), group=group, at=AT)
     offload = tuning.park_skips == "always"
