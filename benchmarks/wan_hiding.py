@@ -50,7 +50,9 @@ def net(blocks: int) -> WanTransformer3DModel:
 class Way:
     """One way to run a rank's half of the latents: so many calls, in turns if there are two."""
 
-    def __init__(self, made: WanTransformer3DModel, group: Group, span: Span, *, side: int, branches: int, travel: Travel):
+    def __init__(
+        self, made: WanTransformer3DModel, group: Group, span: Span, *, side: int, branches: int, travel: Travel, all_ranks: Any
+    ):
         self.made, self.view, self.side = made, View(group, span), side
         self.view.call.turns = Turns(group.device) if branches > 1 else InOrder()
         self.branches, self.runs = branches, {}
