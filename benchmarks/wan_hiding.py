@@ -50,10 +50,13 @@ def net(blocks: int) -> WanTransformer3DModel:
 class Way:
     """One way to run a rank's half of the latents: so many calls, in turns if there are two."""
 
-    def __init__(self, made: WanTransformer3DModel, group: Group, span: Span, *, side: int, branches: int, travel: Travel):
+    def __init__(
+        self, made: WanTransformer3DModel, group: Group, span: Span, *, side: int, branches: int, travel: Travel, all_ranks: Any
+    ):
         self.made, self.view, self.side = made, View(group, span), side
         self.view.call.turns = Turns(group.device) if branches > 1 else InOrder()
         self.branches, self.runs = branches, {}
+        self.all_ranks = all_ranks
         self.changes = self._changes(travel)
         self.seconds: list[float] = []
         self.cpu: list[float] = []
@@ -75,7 +78,7 @@ class Way:
         self.runs.update({number: [Run(0, slice(0, frames), 0)] for number in range(self.branches)})
         meter = self.view.group.meter
         with patched(self.changes):
-            dist.barrier()
+            dist.barrier(self.all_ranks)
             began, cpu, waited = time.perf_counter(), time.process_time(), meter.waited
             self.view.call.turns.run(works)
             self.seconds.append(time.perf_counter() - began)
@@ -95,9 +98,11 @@ def measure(group: Group, repeats: int, blocks: int, side: int) -> dict[str, dic
     alone = Group(0, 1, group.device)
     ways: dict[str, Way] = {}
     for branches in (1, 2):
-        ways[f"apart, {branches}"] = Way(made, alone, Span(12, 4, 4), side=side, branches=branches, travel="hidden_states")
+        ways[f"apart, {branches}"] = Way(
+            made, alone, Span(12, 4, 4), side=side, branches=branches, travel="hidden_states", all_ranks=group.handle
+        )
         for travel in TRAVELS:
-            kind: dict[str, Any] = {"side": side, "branches": branches, "travel": travel}
+            kind: dict[str, Any] = {"side": side, "branches": branches, "travel": travel, "all_ranks": group.handle}
             ways[f"limit, {travel}, {branches}"] = Way(made, silent, SPAN, **kind)
             ways[f"whole, {travel}, {branches}"] = Way(made, group, SPAN, **kind)
     for _ in range(repeats + 1):

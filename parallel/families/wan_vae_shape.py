@@ -57,4 +57,5 @@ def decode_numbers(vae: WanVAESizes, height: int, width: int) -> int:
     doubles = (*reversed(vae.temperal_downsample), False)
     for takes_first, makes, size, is_doubled in zip(takes, made, pixels, doubles):
         kept += (takes_first + (2 * vae.num_res_blocks + 1 + is_doubled) * makes) * size
-    return round(2 * kept + DECODER_TENSORS * vae.frames * max(takes[-1], made[-1]) * full)
+    pictures = 3 * height * width  # of the latent before, which somebody still writes
+    return round(2 * kept + vae.frames * (DECODER_TENSORS * max(takes[-1], made[-1]) * full + pictures))
