@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -82,19 +81,33 @@ def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(shift=3.0)
 
 
-def export(vae: AutoencoderKLWan, tokenizer: T5TokenizerFast, trained: torch.nn.ModuleDict, out: Path) -> None:
+def export(
+    vae: AutoencoderKLWan, tokenizer: T5TokenizerFast, encoder: UMT5EncoderModel, transformer: WanTransformer3DModel, out: Path
+) -> None:
     """Write a folder that the stock pipeline loads: float16, but for the text encoder, whose stored type transformers keeps.
 
     It says `expand_timesteps`, as Wan 2.2's TI2V-5B does: the transformer was taught to take a time for each latent.
     """
-    parts = {"vae": vae.half(), "text_encoder": trained["text"], "transformer": trained["transformer"].half()}
-    pipe = WanPipeline(tokenizer=tokenizer, scheduler=build_scheduler(), expand_timesteps=True, **parts)
+    pipe = WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        vae=vae.half(),
+        scheduler=build_scheduler(),
+        transformer=transformer.half(),
+        expand_timesteps=True,
+    )
     pipe.save_pretrained(out, safe_serialization=True)
     write_for_all(out)
 
 
 def write_for_all(out: Path) -> None:
-    """Name the tokenizer's class as transformers 4 does, whose class without "Fast" wants a file of sentencepiece's."""
-    index = json.loads((out / "model_index.json").read_text())
-    index["tokenizer"] = ["transformers", "T5TokenizerFast"]
-    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    """Rewrite what transformers 5 wrote so that 4 reads it: the tokenizer's class, and the list that 4 takes for a dictionary."""
+    change(
+        out / "model_index.json", tokenizer=["transformers", "T5TokenizerFast"]
+    )  # 4's T5Tokenizer wants sentencepiece's file
+    change(out / "tokenizer" / "tokenizer_config.json", extra_special_tokens={})
+
+
+def change(file: Path, **entries) -> None:
+    """Change entries of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries, indent=2) + "\n")

@@ -1,6 +1,6 @@
 """Train the small Wan model: `python -m scripts.train_moving_wan --out assets/moving-shapes-wan`.
 
-Three stages, each resumed from its checkpoint in `--work`: a video VAE, clips as latents, and the text encoder with the
+Four stages, each resumed from its checkpoint in `--work`: a video VAE, clips as latents, the text encoder, and the
 transformer. Seeded.
 """
 
@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import torch
+from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from einops import rearrange, repeat
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from transformers import T5TokenizerFast, UMT5EncoderModel
 
@@ -43,30 +45,34 @@ class PaddedOnce(WanAttnProcessor):
         return super().__call__(attn, hidden_states, encoder_hidden_states, bias, rotary_emb)
 
 
-def teach_text(encoder: UMT5EncoderModel, ids: torch.Tensor, steps: int = 400) -> None:
-    """Train a text encoder until each token of a caption tells its shape, colour, background and motion; then freeze it.
+def train_text(work: Path, tokenizer: T5TokenizerFast, steps: int = 400) -> UMT5EncoderModel:
+    """Train a text encoder until each token of a caption tells its shape, colour, background and motion, and return it frozen.
 
-    `ids` are the tokens of all captions in the order of `all_kinds`, (384, L), all of one length. Trained with the
-    transformer instead, words whose meaning shows late in a video, those of directions, lose their difference.
+    Trained with the transformer instead, words whose meaning shows late in a video, those of directions, lose their
+    difference before the transformer has learnt to use it.
     """
+    encoder, file = build_text_encoder(tokenizer), work / "text.pt"
+    state = load_state(file)
+    if state["step"]:
+        encoder.load_state_dict(state["text"])
+        return encoder.eval().requires_grad_(False)
+    ids = tokenizer([Scene(*kind).caption for kind in all_kinds()], return_tensors="pt").input_ids
     number = torch.arange(len(ids))
     answers = (number // 96, number // 16 % 6, number // 4 % 4, number % 4)
     heads = torch.nn.ModuleList([torch.nn.Linear(64, int(answer.max()) + 1) for answer in answers])
     optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=2e-3, weight_decay=1e-2)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate(step, steps, 2e-3)
-        hidden = encoder(ids).last_hidden_state
-        losses = [
-            cross_entropy(head(hidden).flatten(0, 1), answer.repeat_interleave(ids.shape[1]))
-            for head, answer in zip(heads, answers)
-        ]
-        loss = torch.stack(losses).sum()
+        hidden = rearrange(encoder(ids).last_hidden_state, "k l c -> (k l) c")
+        each = [repeat(answer, "k -> (k l)", l=ids.shape[1]) for answer in answers]
+        loss = torch.stack([cross_entropy(head(hidden), answer) for head, answer in zip(heads, each)]).sum()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if step % 100 == 0 or step == steps - 1:
-            log.info("text %d/%d loss %.4f", step, steps, loss)
-    encoder.requires_grad_(False)
+            log.info("text %d/%d loss %.4f", step, steps, loss.item())
+    save_state(file, step=steps, text=encoder.state_dict())
+    return encoder.eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -106,24 +112,16 @@ def draw_sigmas(size: int, generator: torch.Generator) -> torch.Tensor:
     return SHIFT * even / (1 + (SHIFT - 1) * even)
 
 
-def train_transformer(data: dict, work: Path, steps: int, batch: int = 16) -> tuple[T5TokenizerFast, torch.nn.ModuleDict]:
-    """Train the transformer to `steps`, from its checkpoint on; return the tokenizer, and text encoder and averaged transformer."""
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer()
-    model = torch.nn.ModuleDict({"text": build_text_encoder(tokenizer), "transformer": build_transformer()})
-    file = work / "transformer.pt"
-    state = load_state(file)
-    if not state["step"]:
-        captions = [Scene(*kind).caption for kind in all_kinds()]
-        teach_text(model["text"], tokenizer(captions, return_tensors="pt").input_ids)
-    average = copy.deepcopy(model).requires_grad_(False)
-    net = model["transformer"]
+def train_transformer(data: dict, told: torch.Tensor, work: Path, steps: int, batch: int = 16) -> WanTransformer3DModel:
+    """Train the transformer to `steps`, from its checkpoint on, and return it averaged. `told` is as `tell` returns it."""
+    net, file = build_transformer(), work / "transformer.pt"
+    average = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=1e-2, fused=True)
+    state = load_state(file)
     if state["step"]:
-        model.load_state_dict(state["model"])
+        net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-    told = tell(tokenizer, model["text"])
     padded = PaddedOnce()
     for block in net.blocks:
         block.attn2.set_processor(padded)
@@ -140,14 +138,14 @@ def train_transformer(data: dict, work: Path, steps: int, batch: int = 16) -> tu
         optimizer.step()
         optimizer.zero_grad()
         keep = min(0.999, (1 + step) / (20 + step))
-        torch._foreach_lerp_(list(average["transformer"].parameters()), [p.detach() for p in net.parameters()], 1 - keep)
+        torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in net.parameters()], 1 - keep)
         mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
         if step % 50 == 0 or step == steps - 1:
             log.info("transformer %d/%d loss %.4f (%.0f s)", step, steps, mean_loss, time.time() - began)
         if step % 250 == 249 or step == steps - 1:
-            weights = {"model": model.state_dict(), "average": average.state_dict()}
+            weights = {"net": net.state_dict(), "average": average.state_dict()}
             save_state(file, step=step + 1, optimizer=optimizer.state_dict(), **weights)
-    return tokenizer, average.eval()
+    return average.eval()
 
 
 def loss_of(net, clips: torch.Tensor, given: torch.Tensor, told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -158,7 +156,8 @@ def loss_of(net, clips: torch.Tensor, given: torch.Tensor, told: torch.Tensor, g
     times = 1000 * sigma[:, -1]
     if given.any():
         times = repeat(1000 * sigma, "b f -> b (f n)", n=16)  # one for each token: 4 by 4 a latent
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    # On a CPU, the fused attention's backward takes half of a step.
+    with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         guess = net((1 - share) * clips + share * noise, times, told, return_dict=False)[0]
     error = (guess.float() - (noise - clips)).pow(2).mean((1, 3, 4))
     return error[~given].mean()
@@ -168,9 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/moving-wan"), help="checkpoints live here")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--vae-steps", type=int, default=3000)
-    parser.add_argument("--transformer-steps", type=int, default=9000)
-    parser.add_argument("--scenes-per-kind", type=int, default=8)
+    parser.add_argument("--vae-steps", type=int, default=4000)
+    parser.add_argument("--transformer-steps", type=int, default=4800)
+    parser.add_argument("--scenes-per-kind", type=int, default=4)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.work.mkdir(parents=True, exist_ok=True)
@@ -178,7 +177,11 @@ def main() -> None:
     vae = train_vae(args.work, args.vae_steps)
     data = encode_scenes(vae, args.work, args.scenes_per_kind)
     vae.register_to_config(latents_mean=data["mean"].tolist(), latents_std=data["std"].tolist())
-    export(vae, *train_transformer(data, args.work, args.transformer_steps), args.out)
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    encoder = train_text(args.work, tokenizer)
+    transformer = train_transformer(data, tell(tokenizer, encoder), args.work, args.transformer_steps)
+    export(vae, tokenizer, encoder, transformer, args.out)
 
 
 if __name__ == "__main__":

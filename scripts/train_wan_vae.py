@@ -22,7 +22,10 @@ KL = 3e-4  # weight, of a latent's mean
 
 
 def train_vae(work: Path, steps: int) -> AutoencoderKLWan:
-    """Train the VAE to `steps`, from its checkpoint on, and return it. The first three quarters see windows, the last whole frames."""
+    """Train the VAE to `steps`, from its checkpoint on, and return it.
+
+    Three quarters of them on windows, where most of a step is spent on the shape; then the decoder alone on whole frames.
+    """
     vae, kinds, file = build_vae(), all_kinds(), work / "vae.pt"
     optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK, weight_decay=1e-4, fused=True)
     state = load_state(file)
@@ -35,6 +38,8 @@ def train_vae(work: Path, steps: int) -> AutoencoderKLWan:
         optimizer.param_groups[0]["lr"] = rate(step, steps, PEAK)
         whole, frames = step >= 0.75 * steps, (9, 5, 9, 13)[step % 4]
         side, batch = (SIZE, 4) if whole else (WINDOW, 8)
+        vae.encoder.requires_grad_(not whole)
+        vae.quant_conv.requires_grad_(not whole)
         clips_BCFHW = torch.stack([random_window(kinds, frames, side, generator) for _ in range(batch)])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, error = loss_of(vae, clips_BCFHW, generator)
@@ -52,8 +57,7 @@ def train_vae(work: Path, steps: int) -> AutoencoderKLWan:
 def random_window(kinds: list, frames: int, side: int, generator: torch.Generator) -> torch.Tensor:
     """Return a random window of a random scene, (4, F, side, side): colours in [-1, 1], and how much each pixel counts.
 
-    The shape is a tenth of the picture. Unweighted, its colour is learnt last; and most of a whole frame would be work
-    on plain background.
+    The shape is a tenth of the picture; unweighted, its colour is learnt last.
     """
     kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
     clip = clip_of(draw_scene(kind, generator), frames)  # a scene's phase is random
@@ -102,22 +106,24 @@ def encode_scenes(vae: AutoencoderKLWan, work: Path, scenes_per_kind: int) -> di
     if file.exists():
         return load_state(file)
     kinds, generator = all_kinds(), torch.Generator().manual_seed(2)
-    encoded = {}
+    means, samples = {}, []
     for name, spread, count in (("near", ORBIT_SPREAD, scenes_per_kind), ("any", 1.0, scenes_per_kind // 2)):
+        scenes = [begin(draw_scene(kind, generator), spread, generator) for _ in range(count) for kind in kinds]
         parts = []
-        for part in range(count):
-            clips = torch.stack([clip_of(begin(draw_scene(kind, generator), spread, generator), FRAMES) for kind in kinds])
-            parts += [vae.encode(some).latent_dist for some in clips.split(16)]
-            log.info("encoded %s %d/%d", name, part + 1, count)
-        encoded[name] = torch.cat([part.mean for part in parts])
-        noisy = torch.cat([part.sample(generator) for part in parts])
-    # Of samples: a channel that tells nothing has means near 0, which its own deviation would blow up.
-    mean, std = noisy.mean((0, 2, 3, 4)), noisy.std((0, 2, 3, 4))
-    clips = {
-        name: ((part - rearrange(mean, "c -> c 1 1 1")) / rearrange(std, "c -> c 1 1 1")).half()
-        for name, part in encoded.items()
-    }
-    save_state(file, mean=mean, std=std, **clips)
+        for place in range(0, len(scenes), 16):
+            clips = torch.stack([clip_of(scene, FRAMES) for scene in scenes[place : place + 16]])
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                posterior = vae.encode(clips).latent_dist
+            parts.append(posterior.mean.float())
+            samples.append(posterior.sample(generator).float())
+            if place % 384 == 0:
+                log.info("encoded %s %d/%d", name, place, len(scenes))
+        means[name] = torch.cat(parts)
+    # Of samples: a channel that tells nothing has means near 0, which their own deviation would blow up.
+    sampled = rearrange(torch.cat(samples), "s c f h w -> c (s f h w)")
+    mean, std = sampled.mean(1), sampled.std(1)
+    shift, scale = rearrange(mean, "c -> c 1 1 1"), rearrange(std, "c -> c 1 1 1")
+    save_state(file, mean=mean, std=std, **{name: ((part - shift) / scale).half() for name, part in means.items()})
     return load_state(file)
 
 
