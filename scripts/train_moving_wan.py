@@ -167,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/moving-wan"), help="checkpoints live here")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--vae-steps", type=int, default=4000)
+    parser.add_argument("--vae-steps", type=int, default=3400)
     parser.add_argument("--transformer-steps", type=int, default=4800)
     parser.add_argument("--scenes-per-kind", type=int, default=4)
     args = parser.parse_args()
