@@ -12,7 +12,7 @@ SHORT := tests/test_folder_forms.py tests/test_wan_forms.py tests/test_trial.py 
 	tests/test_comfyui.py::test_the_pack_is_imported_without_a_warning_and_no_rank_runs \
 	tests/test_comfyui.py::test_a_shipped_workflow_runs_to_its_end tests/test_comfyui.py::test_the_plan_is_shown_without_a_rank
 
-.PHONY: help demo test bench-test test-oldest test-gpu check bench quality faults model model-quality clean
+.PHONY: help demo test bench-test test-oldest test-gpu check bench quality faults model model-quality model-wan model-wan-quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -59,6 +59,12 @@ model: $(ENV)/installed ## train the bundled model again, into build/ (about two
 
 model-quality: $(ENV)/installed ## measure the bundled model: does it show what a caption says?
 	@$(RUN) -m benchmarks.model_quality
+
+model-wan: $(ENV)/installed ## train the bundled Wan model again, into build/ (about two hours on one core)
+	@OMP_NUM_THREADS=1 $(RUN) -m scripts.train_moving_wan --out build/moving-wan/model
+
+model-wan-quality: $(ENV)/installed ## measure the bundled Wan model: does it show what a caption says?
+	@$(RUN) -m benchmarks.model_quality --model assets/moving-shapes-wan
 
 $(ENV)/installed: requirements.txt requirements-dev.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python"; exit 1; }

@@ -1,6 +1,7 @@
-"""Does the bundled model show what a caption says? `python -m benchmarks.model_quality`
+"""Does a bundled model show what a caption says? `python -m benchmarks.model_quality [--model assets/moving-shapes-wan]`
 
-32 captions by seed, 16-frame clips, 20 steps, made by diffusers' stock pipeline and read back by benchmarks/tracker.py.
+32 captions by seed, clips as long as the model was trained on, 20 steps, made by diffusers' stock pipeline and read back by
+benchmarks/tracker.py.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from diffusers import TextToVideoSDPipeline
+from diffusers import DiffusionPipeline, WanPipeline
 
 from benchmarks.tracker import track
 from parallel.pool.devices import usable_cores
@@ -27,11 +28,12 @@ def captions(count: int) -> list[Scene]:
     return [Scene(*kinds[place]) for place in order[:count]]
 
 
-def make_clip(pipeline: TextToVideoSDPipeline, caption: str, seed: int, guidance: float, steps: int) -> torch.Tensor:
-    """Return one clip, (F, H, W, 3) in [0, 1]."""
+def make_clip(pipeline: DiffusionPipeline, caption: str, seed: int, guidance: float, steps: int) -> torch.Tensor:
+    """Return one clip, (F, 64, 64, 3) in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
-    call = {"num_frames": 16, "num_inference_steps": steps, "guidance_scale": guidance, "generator": generator}
-    return pipeline(caption, **call, output_type="pt").frames[0].permute(0, 2, 3, 1)
+    frames = 33 if isinstance(pipeline, WanPipeline) else 16
+    call = {"num_frames": frames, "num_inference_steps": steps, "guidance_scale": guidance, "generator": generator}
+    return pipeline(caption, height=64, width=64, **call, output_type="pt").frames[0].permute(0, 2, 3, 1)
 
 
 def main() -> int:
@@ -43,7 +45,7 @@ def main() -> int:
     parser.add_argument("--save", type=Path, help="also store the clips, a tensor (N, F, H, W, 3), as .safetensors")
     args = parser.parse_args()
     warnings.simplefilter("ignore", FutureWarning)
-    pipeline = TextToVideoSDPipeline.from_pretrained(args.model, low_cpu_mem_usage=False)
+    pipeline = DiffusionPipeline.from_pretrained(args.model, low_cpu_mem_usage=False)
     pipeline.set_progress_bar_config(disable=True)
     began, right, clips = time.time(), {part: 0 for part in BARS}, []
     for seed, scene in enumerate(captions(args.count)):

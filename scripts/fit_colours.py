@@ -9,25 +9,41 @@ import json
 import logging
 from pathlib import Path
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLWan
 from einops import rearrange
 
-from scripts.shapes import PERIOD, all_kinds, draw_scene, render
+from scripts.shapes import PERIOD, Scene, all_kinds, draw_scene, render
 
 log = logging.getLogger("fit")
 FILE = "latent_rgb_factors.json"
 
 
-def pairs(vae: AutoencoderKL, frames_a_kind: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+def of_images(vae: AutoencoderKL, scene: Scene, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return 8 latents as the net sees them, (8, C, H, W), and the frames that they are of, in [-1, 1]."""
+    image_FCHW = render(scene, torch.rand(8, generator=generator) * PERIOD) * 2 - 1
+    return vae.encode(image_FCHW).latent_dist.mode() * vae.config.scaling_factor, image_FCHW
+
+
+def of_clip(vae: AutoencoderKLWan, scene: Scene, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a clip's 8 latents as the net sees them, (8, C, H, W), and the first frame of each, in [-1, 1]."""
+    clip_FCHW = render(scene, torch.rand(1, generator=generator) * PERIOD + torch.arange(29)) * 2 - 1
+    latent_CFHW = vae.encode(rearrange(clip_FCHW, "f c h w -> 1 c f h w")).latent_dist.mode()[0]
+    mean, std = (torch.tensor(part).view(-1, 1, 1, 1) for part in (vae.config.latents_mean, vae.config.latents_std))
+    first_FCHW = torch.cat([clip_FCHW[:1], clip_FCHW[1::4]])
+    return rearrange((latent_CFHW - mean) / std, "c f h w -> f c h w"), first_FCHW
+
+
+def pairs(vae: AutoencoderKL | AutoencoderKLWan) -> tuple[torch.Tensor, torch.Tensor]:
     """Return latent pixels beside their frame's mean (N, 2 C), as the net sees them, and the colours that they cover (N, 3)."""
+    encode = of_clip if isinstance(vae, AutoencoderKLWan) else of_images
     generator = torch.Generator().manual_seed(0)
     latents, colours = [], []
     for kind in all_kinds():
-        moments = torch.rand(frames_a_kind, generator=generator) * PERIOD
-        image_FCHW = render(draw_scene(kind, generator), moments) * 2 - 1
+        scene = draw_scene(kind, generator)
         with torch.inference_mode():
-            latent_FCHW = vae.encode(image_FCHW).latent_dist.mode() * vae.config.scaling_factor
+            latent_FCHW, image_FCHW = encode(vae, scene, generator)
         mean_FCHW = latent_FCHW.mean((2, 3), keepdim=True).expand_as(latent_FCHW)
         latents.append(rearrange([latent_FCHW, mean_FCHW], "two f c h w -> (f h w) (two c)"))
         covered_FCHW = torch.nn.functional.adaptive_avg_pool2d(image_FCHW, latent_FCHW.shape[-2:])
@@ -35,7 +51,7 @@ def pairs(vae: AutoencoderKL, frames_a_kind: int = 8) -> tuple[torch.Tensor, tor
     return torch.cat(latents), torch.cat(colours)
 
 
-def fit(vae: AutoencoderKL) -> dict[str, list]:
+def fit(vae: AutoencoderKL | AutoencoderKLWan) -> dict[str, list]:
     """Return the map that comes nearest to the colours, in [-1, 1], and say how near."""
     latents, colours = (part.double() for part in pairs(vae))
     with_one = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
@@ -57,7 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a diffusers folder")
     folder = parser.parse_args().model / "vae"
-    fitted = fit(AutoencoderKL.from_pretrained(folder).eval())
+    kind = getattr(diffusers, json.loads((folder / "config.json").read_text())["_class_name"])
+    fitted = fit(kind.from_pretrained(folder).eval())
     lines = ",\n".join(f'  "{name}": {json.dumps(rows)}' for name, rows in fitted.items())
     (folder / FILE).write_text(f"{{\n{lines}\n}}\n")
 
