@@ -59,6 +59,10 @@ def build_tokenizer() -> T5TokenizerFast:
     return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=TOKENS)
 
 
+# What this pack asks a folder (parallel/families/wan_index.py); diffusers does not look at it.
+TRAINING = {"trained_frames": 33, "fps": 8, "size": [64, 64], "guidance_scale": 4.0}
+
+
 def build_text_encoder(tokenizer: T5TokenizerFast) -> UMT5EncoderModel:
     """Return a text encoder of two layers and width 64."""
     return UMT5EncoderModel(
@@ -98,6 +102,7 @@ def export(
     )
     pipe.save_pretrained(out, safe_serialization=True)
     write_for_all(out)
+    (out / "training.json").write_text(json.dumps(TRAINING, indent=2) + "\n")
 
 
 def write_for_all(out: Path) -> None:
