@@ -73,6 +73,7 @@ class UNet3D(Frozen):
     fps: ClassVar[float] = 8.0  # of what such models were trained on
     half: ClassVar[DType] = "float16"  # the type of half precision that suits it
     usual_sizes: ClassVar[tuple[str, ...]] = ()  # its configuration names its own
+    joins_branches: ClassVar[bool] = True  # a rank by itself makes both branches of guidance in one call
     shares_text: ClassVar[bool] = False  # its text encoder is small: each rank loads it
     decoded_at_once: ClassVar[int] = 8  # frames: what the decoder does, and what a plan reckons with
 

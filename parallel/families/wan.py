@@ -40,6 +40,7 @@ class Wan(Frozen):
         "dpmpp_2m": "DPMSolverMultistepScheduler",
     }
     half: ClassVar[DType] = "bfloat16"  # the type of half precision that suits it: that of its released weights
+    joins_branches: ClassVar[bool] = False  # guidance's branches are calls of their own, as in diffusers' pipeline
     shares_text: ClassVar[bool] = True  # its text encoder has 11 GB: one rank of a machine loads it
 
     family: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"

@@ -32,12 +32,16 @@ def combine(guesses_BCFHW: torch.Tensor, scale: float) -> torch.Tensor:
 class Guidance:
     """The branches of a job as the UNet calls of a step."""
 
-    def __init__(self, scale: float, group: Group, *, apart: bool = False):
-        """With `apart` one branch begins when the other has ended; what a job calls `together` is one call, or two in turns."""
+    def __init__(self, scale: float, group: Group, *, apart: bool = False, joins: bool = True):
+        """With `apart` one branch begins when the other has ended; what a job calls `together` is one call, or two in turns.
+
+        Without `joins` a rank by itself makes a call of each branch, too: not every net makes of two at once, to the last bit, what
+        it makes of each, and a net that was trained may enlarge that last bit from step to step.
+        """
         self.scale = scale
         every = branches(scale)
         call_each = [range(branch, branch + 1) for branch in every]
-        if apart or len(every) == 1:
+        if apart or len(every) == 1 or (group.size == 1 and not joins):
             self.calls, self.turns = call_each, InOrder()
         elif group.size == 1:  # nothing travels, and nobody waits
             self.calls, self.turns = [every], InOrder()

@@ -75,7 +75,7 @@ def sample(
             fitted = fit(model, job, len(view.clip), view.group, notify=notify)
             fitted_view = replace(view, slices=fitted.slices)
             compiler = Compiler() if compiles(job.tuning, view.group, notify) else None
-            guidance = Guidance(job.guidance_of(stage.net), view.group, apart=fitted.apart)
+            guidance = Guidance(job.guidance_of(stage.net), view.group, apart=fitted.apart, joins=model.folder.joins_branches)
             view.call.turns = guidance.turns
             guess = partial(guided, model, net, conditioning, guidance)
             changes = model.changes(net, job, fitted_view, offload_skips=fitted.offload_skips, compiler=compiler)
