@@ -127,7 +127,7 @@ def test_a_scheduler_that_is_none_of_flow_matching_is_refused_but_another_may_be
     [
         ({"height": 40}, "height: wanted a multiple of 16, got 40: use 32"),
         ({"width": 24}, "width: wanted a multiple of 16, got 24: use 32"),
-        ({"guidance_scale_2": 3.0}, "guidance: this model has one net, got a scale for a second: give one number"),
+        ({"guidance_scale_2": 3.0}, "cfg_low_noise, the second of --guidance: this model has one net: leave it out"),
         ({"tuning": Tuning(park_skips="always")}, "park_skips: a transformer has no skip tensors: use auto"),
         ({"tuning": Tuning(reuse_every=2)}, "reuse_every: a transformer has no outermost blocks that could run alone: use 1"),
         (
@@ -157,7 +157,7 @@ def test_what_is_wans_alone_is_refused_for_a_unet(tiny):
         return refusal(checked(Job, **{**values, **change}), 1)
 
     assert of_unet(shift=3.0) == "shift: this model's schedule is not one of flow matching, and has no shift: leave it out"
-    assert of_unet(guidance_scale_2=3.0) == "guidance: this model has one net, got a scale for a second: give one number"
+    assert of_unet(guidance_scale_2=3.0) == "cfg_low_noise, the second of --guidance: this model has one net: leave it out"
     for name, value in {"places": "true", "rotate": True, "full_windows": True}.items():
         said = of_unet(scope=Scope(**{name: value}))
         assert said == "places, rotate, full_windows: they are of 3D attention, which this model has not: leave them out"
