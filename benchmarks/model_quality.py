@@ -29,14 +29,26 @@ def captions(count: int) -> list[Scene]:
 
 
 def make_clip(pipeline: DiffusionPipeline, scene: Scene, seed: int, guidance: float, steps: int) -> torch.Tensor:
-    """Return one clip, (F, 64, 64, 3) in [0, 1], that begins with a scene's picture if the pipeline is one for images."""
+    """Return one clip of a scene's caption, (F, 64, 64, 3) in [0, 1]."""
+    frames = 33 if isinstance(pipeline, WanPipeline) else 16
+    call = {"num_frames": frames, "num_inference_steps": steps, "guidance_scale": guidance}
+    return _frames(pipeline, seed, prompt=scene.caption, **call)
+
+
+def make_clip_of_image(pipeline: WanPipeline, scene: Scene, seed: int, guidance: float, steps: int) -> torch.Tensor:
+    """Return one clip that is given a caption and the first frame of such a scene, as Wan 2.2's TI2V-5B takes it."""
+    parts = {name: part for name, part in pipeline.components.items() if name != "transformer_2"}
+    of_images = WanImageToVideoPipeline(**parts, expand_timesteps=True)
+    of_images.set_progress_bar_config(disable=True)
+    drawn = draw_scene((scene.shape, scene.colour, scene.background, scene.motion), torch.Generator().manual_seed(seed))
+    told, untold = pipeline.encode_prompt(scene.caption)  # the pipeline for images wants the package ftfy for it
+    call = {"prompt_embeds": told, "negative_prompt_embeds": untold, "image": render(drawn, torch.zeros(1))}
+    return _frames(of_images, seed, **call, num_frames=33, num_inference_steps=steps, guidance_scale=guidance)
+
+
+def _frames(pipeline: DiffusionPipeline, seed: int, **call) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    wan = isinstance(pipeline, (WanPipeline, WanImageToVideoPipeline))
-    call = {"num_frames": 33 if wan else 16, "num_inference_steps": steps, "guidance_scale": guidance, "generator": generator}
-    if isinstance(pipeline, WanImageToVideoPipeline):
-        drawn = draw_scene((scene.shape, scene.colour, scene.background, scene.motion), generator)
-        call["image"] = render(drawn, torch.zeros(1))
-    return pipeline(prompt=scene.caption, height=64, width=64, **call, output_type="pt").frames[0].permute(0, 2, 3, 1)
+    return pipeline(height=64, width=64, generator=generator, **call, output_type="pt").frames[0].permute(0, 2, 3, 1)
 
 
 def main() -> int:
@@ -49,12 +61,12 @@ def main() -> int:
     parser.add_argument("--save", type=Path, help="also store the clips, a tensor (N, F, H, W, 3), as .safetensors")
     args = parser.parse_args()
     warnings.simplefilter("ignore", FutureWarning)
-    kind = WanImageToVideoPipeline if args.images else DiffusionPipeline
-    pipeline = kind.from_pretrained(args.model)
+    pipeline = DiffusionPipeline.from_pretrained(args.model)
+    make = make_clip_of_image if args.images else make_clip
     pipeline.set_progress_bar_config(disable=True)
     began, right, clips = time.time(), {part: 0 for part in BARS}, []
     for seed, scene in enumerate(captions(args.count)):
-        clips.append(make_clip(pipeline, scene, seed, args.guidance, args.steps))
+        clips.append(make(pipeline, scene, seed, args.guidance, args.steps))
         shown = track(clips[-1])
         wrong = [part for part in BARS if getattr(shown, part) != getattr(scene, part)]
         for part in BARS:
