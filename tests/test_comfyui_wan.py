@@ -16,7 +16,7 @@ from harness.builders import randomized
 from harness.comfyui import find_comfyui
 from harness.wan_builders import transformer, wan_folder
 from harness.wan_original import original_names
-from parallel.families.wan_shape import WanVAESizes
+from parallel.families.wan_vae_shape import WanVAESizes
 from tests.graphs import LINKS, SOURCES, TWO_NETS, node, ours, sampler, subjects
 from tests.test_comfyui import saved
 from tests.test_comfyui_latents import ONE_RANK, clip, save_images, save_latent, stored
