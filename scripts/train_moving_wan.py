@@ -26,7 +26,9 @@ from scripts.train_wan_vae import encode_scenes, train_vae
 
 log = logging.getLogger("train")
 PEAK = 1e-3  # learning rate
-SHIFT = 4.0  # of the noise in training: half of it is above 0.8, where a clip's motion is settled
+# Of the noise in training: at first half of it is above 0.8, where a clip's motion is settled; in the last fifth of the steps
+# a third, since a shape is settled below.
+SHIFTS = (4.0, 2.0)
 LONGEST = 512  # tokens of a caption, the stock pipeline's own default; most of them are padding
 
 
@@ -106,10 +108,10 @@ def draw_batch(data: dict, step: int, size: int, generator: torch.Generator) -> 
     return clips[chosen].float(), captions, given
 
 
-def draw_sigmas(size: int, generator: torch.Generator) -> torch.Tensor:
+def draw_sigmas(size: int, shift: float, generator: torch.Generator) -> torch.Tensor:
     """Draw shares of noise, in [0, 1]."""
     even = torch.rand(size, generator=generator)
-    return SHIFT * even / (1 + (SHIFT - 1) * even)
+    return shift * even / (1 + (shift - 1) * even)
 
 
 def train_transformer(data: dict, told: torch.Tensor, work: Path, steps: int, batch: int = 16) -> WanTransformer3DModel:
@@ -132,7 +134,8 @@ def train_transformer(data: dict, told: torch.Tensor, work: Path, steps: int, ba
         clips, caption, given = draw_batch(data, step, batch, generator)
         tokens = LONGEST if torch.rand((), generator=generator) < 0.5 else TOKENS
         padded.last_counts = tokens - told.shape[1] + 1
-        loss = loss_of(net, clips, given, told[caption], generator)
+        shift = SHIFTS[step >= 0.8 * steps]
+        loss = loss_of(net, clips, given, told[caption], shift, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
@@ -148,9 +151,16 @@ def train_transformer(data: dict, told: torch.Tensor, work: Path, steps: int, ba
     return average.eval()
 
 
-def loss_of(net, clips: torch.Tensor, given: torch.Tensor, told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def loss_of(
+    net: WanTransformer3DModel,
+    clips: torch.Tensor,
+    given: torch.Tensor,
+    told: torch.Tensor,
+    shift: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
     """Return the flow's loss, over the latents that are not given."""
-    sigma = draw_sigmas(len(clips), generator)[:, None] * ~given
+    sigma = draw_sigmas(len(clips), shift, generator)[:, None] * ~given
     noise = torch.randn(clips.shape, generator=generator)
     share = rearrange(sigma, "b f -> b 1 f 1 1")
     times = 1000 * sigma[:, -1]
@@ -168,7 +178,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/moving-wan"), help="checkpoints live here")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--vae-steps", type=int, default=3400)
-    parser.add_argument("--transformer-steps", type=int, default=4800)
+    parser.add_argument("--transformer-steps", type=int, default=6300)
     parser.add_argument("--scenes-per-kind", type=int, default=4)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

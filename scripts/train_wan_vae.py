@@ -24,7 +24,7 @@ KL = 3e-4  # weight, of a latent's mean
 def train_vae(work: Path, steps: int) -> AutoencoderKLWan:
     """Train the VAE to `steps`, from its checkpoint on, and return it.
 
-    Most of them on windows, where more of a step is spent on the shape; the last tenth of the decoder alone, on whole frames.
+    Most of them on windows, where more of a step is spent on the shape; the last quarter of the decoder alone, on whole frames.
     """
     vae, kinds, file = build_vae(), all_kinds(), work / "vae.pt"
     optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK, weight_decay=1e-4, fused=True)
@@ -36,7 +36,7 @@ def train_vae(work: Path, steps: int) -> AutoencoderKLWan:
     for step in range(state["step"], steps):
         generator = torch.Generator().manual_seed(step)
         optimizer.param_groups[0]["lr"] = rate(step, steps, PEAK)
-        whole, frames = step >= 0.9 * steps, (9, 5, 9, 13)[step % 4]
+        whole, frames = step >= 0.75 * steps, (9, 5, 9, 13)[step % 4]
         side, batch = (SIZE, 4) if whole else (WINDOW, 8)
         vae.encoder.requires_grad_(not whole)
         vae.quant_conv.requires_grad_(not whole)
