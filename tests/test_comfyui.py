@@ -4,8 +4,10 @@ import copy
 import json
 
 import av
+import diffusers
 import numpy as np
 import pytest
+from packaging.version import Version
 from PIL import Image, ImageSequence
 
 from harness.comfyui import PACK, Server
@@ -87,6 +89,10 @@ def test_the_plan_is_shown_without_a_rank(server):
 @pytest.mark.parametrize("workflow", VIDEO_WORKFLOWS)
 def test_a_shipped_workflow_runs_to_its_end(server, workflow):
     prompt = short(workflow)
+    if "wan" in workflow and Version(diffusers.__version__) < Version("0.35"):
+        seen = server.run(prompt)
+        assert "needs diffusers 0.35 or newer" in seen.detail["exception_message"]
+        pytest.skip("the bundled Wan's VAE can't be built by this diffusers, which was said in words")
     seen = server.run(prompt)
     assert seen.end == "execution_success", seen.detail
     frames = saved(server, workflow)
