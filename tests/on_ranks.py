@@ -91,7 +91,7 @@ def attend(group: Group, x_BCFHW, local, global_, loop=False, biases=(0.0, 0.0),
     """Run what stands in for a TransformerTemporalModel on this rank's clip."""
     view = _view(group, x_BCFHW.shape[2], local, global_, loop)
     state = Biases(view, trained)
-    state.set(*biases)
+    view.call.biases = biases
     layer = FrameTransformer(builders.temporal_transformer(), view, state)
     return _over_frames(lambda x, num_frames: layer(x, num_frames)[0], x_BCFHW, view.clip)
 

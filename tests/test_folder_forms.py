@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, C
 from parallel.families import folder, safety, weight_files
 from parallel.job.errors import JobRefused
 from parallel.sampler import load
-from parallel.sampler.encode import encode_tokens, tokenize
+from tests.same_model import check_same
 
 CLASSES = {"unet": UNet3DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -151,12 +151,7 @@ ACCEPTED: dict[str, Change] = {
 def test_a_folder_that_from_pretrained_loads_is_the_same_model(copy, expected, form):
     ACCEPTED[form](copy)
     model = load.load(folder.inspect(str(copy)), torch.float32)
-    for part in CLASSES:
-        held, wanted = getattr(model, part).state_dict(), getattr(expected, part).state_dict()
-        assert held.keys() == wanted.keys() and all(torch.equal(held[name], wanted[name]) for name in wanted)
-    texts = ["a cat", "a dog"]
-    ours, theirs = (encode_tokens(each, [tokenize(each, text) for text in texts]) for each in (model, expected))
-    assert torch.equal(ours, theirs)
+    check_same(model, expected, CLASSES)
 
 
 def test_a_variant_is_taken_where_there_is_no_plain_file_and_fp16_before_others(copy):

@@ -16,7 +16,8 @@ from harness import wan_builders
 from parallel.families import folder
 from parallel.job.errors import JobRefused
 from parallel.models import table
-from parallel.sampler.encode import encode_tokens, tokenize
+from parallel.sampler.encode import tokenize
+from tests.same_model import check_same
 
 CLASSES = {
     "transformer": WanTransformer3DModel, "transformer_2": WanTransformer3DModel, "vae": AutoencoderKLWan, "text_encoder": UMT5EncoderModel,
@@ -91,12 +92,7 @@ def expected(wan):
 def test_a_folder_that_from_pretrained_loads_is_the_same_model(copy, expected, form):
     ACCEPTED[form](copy)
     model = table.load(folder.inspect(str(copy)), torch.float32)
-    for part in CLASSES:
-        held, wanted = getattr(model, part).state_dict(), getattr(expected, part).state_dict()
-        assert held.keys() == wanted.keys() and all(torch.equal(held[name], wanted[name]) for name in wanted)
-    texts = ["a cat", "a dog"]
-    ours, theirs = (encode_tokens(each, [tokenize(each, text) for text in texts]) for each in (model, expected))
-    assert torch.equal(ours, theirs)
+    check_same(model, expected, CLASSES)
 
 
 def test_an_index_of_before_there_were_two_nets_is_one_of_one_net(tmp_path):

@@ -40,8 +40,8 @@ def context_bytes(latents: int, ranks: int, *, reach: int, bytes_each: int) -> l
     A latent has `bytes_each`. With `loop` no more: a causal VAE begins with the video.
     """
     cut = clips.cut(latents, ranks)
-    before = [tuple(range(max(0, clip.start - reach), clip.start)) for clip in cut]
-    return [frames * bytes_each for frames in _sent_frames(cut, before)]
+    context = [tuple(clips.before(clip, reach)) for clip in cut]
+    return [frames * bytes_each for frames in _sent_frames(cut, context)]
 
 
 def formula_bytes(layers: list[FrameLayer], span: scope.Span, ranks: int, *, item: int, branches: int = 1) -> float:

@@ -12,6 +12,7 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.job import DType, Frozen, Job, checked
 from . import parts
+from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
@@ -50,18 +51,11 @@ class TextSizes(Frozen):
     hidden_size: int = 512
 
 
-class UNet3D(Frozen):
-    """An inspected model: where its parts are, the numbers that a job is checked against, and what a job takes.
-
-    It travels with the job to the ranks as JSON: nobody reads the folder's configuration again.
-    """
+class UNet3D(Family):
+    """An inspected model of this family."""
 
     net: ClassVar[str] = "unet"
-    optional_parts: ClassVar[tuple[str, ...]] = ()
-    other_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer", "scheduler")
     parts_with_weights: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
-    # The job's names, which are ComfyUI's, for diffusers' classes. They act on each element alone, so that a slice of the video
-    # is stepped as the whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
     schedulers: ClassVar[dict[str, str]] = {
         "ddim": "DDIMScheduler",
         "dpmpp_2m": "DPMSolverMultistepScheduler",
@@ -79,16 +73,8 @@ class UNet3D(Frozen):
 
     family: Literal["UNet3DConditionModel"] = "UNet3DConditionModel"
     unet: Place
-    vae: Place
-    text_encoder: Place
-    tokenizer: Place
-    scheduler: Place
-    scheduler_class: str
-    solver_order: int = Field(ge=1, le=3)
     unet_shape: UNetShape
     vae_channels: int  # of its layers at full size
-    latent_channels: int
-    geometry: Geometry
     scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
     own_size: tuple[int, int] | None  # height and width in pixels that its configuration names
     fps_cond: bool
@@ -116,11 +102,6 @@ class UNet3D(Frozen):
         )
 
     @property
-    def scale(self) -> int:
-        """Pixels of a frame for one latent pixel."""
-        return self.geometry.scale
-
-    @property
     def latent_format(self) -> LatentFormat:
         """What the net's latents are to the VAE's."""
         return LatentFormat(mean=(0.0,), std=(1 / self.scaling_factor,))
@@ -129,20 +110,6 @@ class UNet3D(Frozen):
     def size_step(self) -> int:
         """What height and width must be multiples of, in pixels."""
         return self.scale
-
-    @property
-    def weight_folders(self) -> tuple[Path, ...]:
-        """The parts that have weights."""
-        return tuple(getattr(self, name) for name in self.parts_with_weights)
-
-    def latents_shape(self, job: Job) -> tuple[int, int, int, int]:
-        """Return the shape (C, T, h, w) of a job's latents."""
-        return self.geometry.latents_shape(self.latent_channels, frames=job.frames, height=job.height, width=job.width)
-
-    def history(self, scheduler: str) -> int:
-        """Return how many tensors of the latents' size a scheduler, by the job's name for it, remembers between steps."""
-        kind = self.schedulers.get(scheduler, self.scheduler_class)
-        return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
 
     def net_at(self, timestep: float) -> int:
         """Return the number of the net that is at work at a timestep: there is one."""

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ..job.errors import JobRefused
-from ..job.job import DType, Frozen, Job, checked
+from ..job.job import DType, Job, checked
 from . import flow, parts, wan_fit
+from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
@@ -24,14 +25,10 @@ from .wan_vae_shape import WanVAESizes, decode_numbers, decode_reach
 TRAIN_TIMESTEPS = 1000
 
 
-class Wan(Frozen):
-    """An inspected model: where its parts are, the numbers that a job is checked against, and what a job takes.
-
-    It travels with the job to the ranks as JSON: nobody reads the folder's configuration again.
-    """
+class Wan(Family):
+    """An inspected model of this family."""
 
     net: ClassVar[str] = "transformer"
-    other_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer", "scheduler")
     optional_parts: ClassVar[tuple[str, ...]] = ("transformer_2",)
     parts_with_weights: ClassVar[tuple[str, ...]] = ("transformer", "transformer_2", "vae", "text_encoder")
     schedulers: ClassVar[dict[str, str]] = {
@@ -46,15 +43,8 @@ class Wan(Frozen):
     family: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
     transformer: Place
     transformer_2: Place | None = None
-    vae: Place
-    text_encoder: Place
-    tokenizer: Place
-    scheduler: Place
-    scheduler_class: str
-    solver_order: int = Field(ge=1, le=3)
     shape: WanShape
     vae_sizes: WanVAESizes
-    geometry: Geometry
     training: Training
     own_shift: float = Field(gt=0, le=100, allow_inf_nan=False)  # of its schedule
     boundary_ratio: float | None = None
@@ -82,16 +72,12 @@ class Wan(Frozen):
             solver_order=scheduler.get("solver_order", 2),
             shape=shape,
             vae_sizes=vae,
+            latent_channels=vae.z_dim,
             geometry=Geometry.trained_on(training.trained_frames, **packing),
             training=training,
             own_shift=scheduler.get("flow_shift") or scheduler.get("shift") or 1.0,
             boundary_ratio=pipeline.boundary_ratio,
         )
-
-    @property
-    def scale(self) -> int:
-        """Pixels of a frame for one latent pixel."""
-        return self.geometry.scale
 
     @property
     def latent_format(self) -> LatentFormat:
@@ -123,21 +109,6 @@ class Wan(Frozen):
         """What guidance suits it, where nobody says."""
         return self.training.guidance_scale
 
-    @property
-    def latent_channels(self) -> int:
-        """Channels of its latents."""
-        return self.vae_sizes.z_dim
-
-    @property
-    def weight_folders(self) -> tuple[Path, ...]:
-        """The parts that have weights."""
-        found = (getattr(self, name) for name in self.parts_with_weights)
-        return tuple(folder for folder in found if folder is not None)
-
-    def latents_shape(self, job: Job) -> tuple[int, int, int, int]:
-        """Return the shape (C, T, h, w) of a job's latents."""
-        return self.geometry.latents_shape(self.latent_channels, frames=job.frames, height=job.height, width=job.width)
-
     def net_at(self, timestep: float) -> int:
         """Return the number of the net that is at work at a timestep: the first one where there is much noise."""
         return int(self.boundary_ratio is not None and timestep < self.boundary_ratio * TRAIN_TIMESTEPS)
@@ -148,11 +119,6 @@ class Wan(Frozen):
         if kind == "FlowMatchEulerDiscreteScheduler":
             return {"shift": moved}
         return {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": moved}
-
-    def history(self, scheduler: str) -> int:
-        """Return how many tensors of the latents' size a scheduler, by the job's name for it, remembers between steps."""
-        kind = self.schedulers.get(scheduler, self.scheduler_class)
-        return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
 
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""

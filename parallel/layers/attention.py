@@ -34,10 +34,6 @@ class Biases:
         device, blocks, trained = view.group.device, view.query_blocks, trained_frames
         self.scales = [None if trained is None else attention.logit_scale(b.kinds_QK, trained).to(device) for b in blocks]
 
-    def set(self, local: float, global_: float) -> None:
-        """Set the biases for the steps to come."""
-        self.view.call.biases = (local, global_)
-
     @property
     def masks(self) -> list[torch.Tensor | None]:
         """The mask of each block of queries on this step."""

@@ -39,14 +39,13 @@ class Begun:
     call: Call
     pending: Pending
     header: torch.Tensor | None
-    earlier: KeptMessage | None = None
+    made: dict[Hashable, Any] | None = None  # of one that an earlier step kept: what stale steps made of it
 
     def finish(self) -> Arrivals:
         """Return what comes. While a message of this step is under way the other calls of the step work."""
-        if self.earlier is None:
+        if self.made is None:  # one of an earlier step had a step to come: the turn is not passed on
             self.call.turns.pass_on()
-            return Arrivals(*self.pending.wait(self.header))
-        return Arrivals(*self.pending.wait(self.header), self.earlier.made)  # it had a step to come: the turn is not passed on
+        return Arrivals(*self.pending.wait(self.header), self.made)
 
 
 class Exchange:
@@ -69,11 +68,11 @@ class Exchange:
                 messages[key] = KeptMessage(self._send(x, header))
                 return Begun(self.call, messages[key].pending, header)
             case Mode.STALE:
-                return Begun(self.call, messages[key].pending, header, messages[key])
+                return Begun(self.call, messages[key].pending, header, messages[key].made)
             case Mode.RENEW:
                 earlier = messages[key]
                 messages[key] = KeptMessage(self._send(x, header))  # a later step waits for it
-                return Begun(self.call, earlier.pending, header, earlier)
+                return Begun(self.call, earlier.pending, header, earlier.made)
 
     def _send(self, x: torch.Tensor, header: torch.Tensor | None) -> Pending:
         return fetch(x, TIME, self.route, self.group, header=header)

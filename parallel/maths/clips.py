@@ -3,6 +3,11 @@
 from itertools import pairwise
 
 
+def before(clip: range, reach: int, *, first: int = 0) -> range:
+    """Return those of the `reach` latents before a clip that are there, from number `first` on."""
+    return range(max(first, clip.start - reach), clip.start)
+
+
 def cut(frames: int, ranks: int) -> tuple[range, ...]:
     """Return one range of frame numbers a rank; lengths differ by at most 1, the longer ones first.
 

@@ -28,6 +28,7 @@ from ..layers.dual_scope import DualScopeAttention, Grid, Plans
 from ..layers.patch import Change, Swap
 from ..layers.tokens import OverTokens
 from ..layers.view import View
+from ..maths import clips
 from . import wan_vae, weights
 
 
@@ -125,7 +126,7 @@ class WanModel:
 
     def decode(self, latents_BCFHW: torch.Tensor, first: int, wanted: Sequence[range]) -> Iterator[tuple[range, torch.Tensor]]:
         for run in wanted:
-            begin = max(first, run.start - self.decode_reach)
+            begin = clips.before(run, self.decode_reach, first=first).start
             part = latents_BCFHW[:, :, begin - first : run.stop - first]
             latents = self.folder.latent_format.to_raw(part, dim=1).to(self.vae.device, self.dtype)
             frames = wan_vae.decode(self.vae, latents, halo=run.start - begin, from_start=begin == 0)

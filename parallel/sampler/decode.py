@@ -7,7 +7,7 @@ import torch
 from ..comm.fetch import fetch
 from ..job.errors import Stopped
 from ..layers.view import View
-from ..maths import scope
+from ..maths import clips
 from ..models.model import Model
 from ..wire.snapshot import Snapshot
 from .finite import is_finite, overflowed
@@ -22,8 +22,7 @@ def with_context(latents_BCFHW: torch.Tensor, view: View, reach: int) -> torch.T
     """
     if reach == 0:
         return latents_BCFHW
-    ends = scope.Span(view.span.frames, 0, 0)
-    route = view.route([tuple(scope.beside(clip, reach, ends)[0]) for clip in view.clips])
+    route = view.route([tuple(clips.before(clip, reach)) for clip in view.clips])
     arrived, _ = fetch(latents_BCFHW, TIME, route, view.group).wait()
     return torch.cat([arrived, latents_BCFHW], dim=TIME)
 

@@ -1,7 +1,7 @@
 """Encode: prompts -> the conditioning of each latent of the clip."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,14 +101,11 @@ def encode_prompts(
     timeline = prompts.Timeline(job.frames, starts, job.fade, job.loop)
     shares = prompts.share([min(frame, last) for frame in frames], timeline)
     every_branch = branches(job.most_guidance)
-    texts = [job.negative, *(prompt.text for prompt in job.prompts)]
-    in_parts = len(texts) > TEXTS_AT_ONCE or model.folder.shares_text
-    if in_parts:
-        texts = list(dict.fromkeys(texts))
+    texts = texts_of(job)
     tokens = {text: tokenize(model, text) for text in texts}
-    tell(model, job, notify)
-    if in_parts:
-        place = {text: number for number, text in enumerate(texts)}
+    tell(model, job, tokens, notify)
+    if len(texts) > TEXTS_AT_ONCE or model.folder.shares_text:
+        place = {text: number for number, text in enumerate(tokens)}
         of_clip, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
         wanted = [place[job.negative], *of_clip]
         shared_by = group if model.folder.shares_text else None
@@ -168,10 +165,17 @@ def _share(
     return share(encoded_SLD, shape, model.dtype, source=TEXT_RANK, group=group)
 
 
-def tell(model: Model, job: Job, notify: Callable[[str], None]) -> None:
-    """Say what of a job's prompts does not reach the model, or not as it may be meant."""
-    used = [prompt.text for prompt in job.prompts] + [job.negative] * (NEGATIVE in branches(job.most_guidance))
-    for notice in _notices(model, {text: tokenize(model, text) for text in used}):
+def texts_of(job: Job) -> list[str]:
+    """Return the negative prompt and, in their order, the timeline's; some may be alike."""
+    return [job.negative, *(prompt.text for prompt in job.prompts)]
+
+
+def tell(model: Model, job: Job, tokens: Mapping[str, Tokens], notify: Callable[[str], None]) -> None:
+    """Say what of a job's prompts does not reach the model, or not as it may be meant, given the tokens of each text."""
+    negative, *used = texts_of(job)
+    if NEGATIVE in branches(job.most_guidance):
+        used.append(negative)
+    for notice in _notices(model, {text: tokens[text] for text in used}):
         notify(notice)
 
 

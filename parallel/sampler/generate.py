@@ -26,7 +26,7 @@ from ..wire.snapshot import Snapshot
 from . import snapshots
 from .between_steps import BetweenSteps
 from .decode import decode_clip, with_context
-from .encode import encode_prompts, tell
+from .encode import encode_prompts, tell, texts_of, tokenize
 from .finite import is_finite, overflowed
 from .init import draw_start, encode_init
 from .interrupt import interruptible
@@ -136,7 +136,7 @@ def encode(
                     waiting=partial(report, "encode", 1, 1), stopping=stopping,
                 )  # fmt: skip
         else:
-            tell(model, job, notify)
+            tell(model, job, {text: tokenize(model, text) for text in texts_of(job)}, notify)
         if blocks.init is None or blocks.resume:
             report("encode", 1, 1)
         else:

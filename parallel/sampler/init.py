@@ -10,7 +10,7 @@ from ..families.geometry import Geometry
 from ..job.errors import Stopped
 from ..job.job import Job, NoiseKind
 from ..layers.view import View
-from ..maths import noise
+from ..maths import clips, noise
 from ..models.model import Model
 from .interrupt import interruptible
 from .schedule import add_noise
@@ -51,7 +51,7 @@ def _encode(model: Model, init_FHWC: torch.Tensor, view: View) -> Iterator[torch
     if len(init_FHWC) == 1 and geometry.frames_per_latent == 1:
         yield from model.encode(init_FHWC, 0, range(1))
         return
-    first = max(0, view.clip.start - model.encode_reach)
+    first = clips.before(view.clip, model.encode_reach).start
     frames = geometry.frames_of(range(first, view.clip.stop))
     yield from model.encode(_frames(init_FHWC, frames), first, view.clip)
 

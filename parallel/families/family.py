@@ -1,0 +1,54 @@
+"""What the host halves of all families have in common: four parts beside the net, a geometry, a scheduler; and what follows from them."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from ..job.job import Frozen, Job
+from .geometry import Geometry
+from .parts import Place
+
+
+class Family(Frozen):
+    """An inspected model: where its parts are, the numbers that a job is checked against, and what a job takes.
+
+    It travels with the job to the ranks as JSON: nobody reads the folder's configuration again.
+    """
+
+    net: ClassVar[str]  # the folder of what denoises
+    other_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer", "scheduler")
+    optional_parts: ClassVar[tuple[str, ...]] = ()
+    parts_with_weights: ClassVar[tuple[str, ...]]
+    # The job's names, which are ComfyUI's, for diffusers' classes. They act on each element alone, so that a slice of the video
+    # is stepped as the whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
+    schedulers: ClassVar[dict[str, str]]
+
+    vae: Place
+    text_encoder: Place
+    tokenizer: Place
+    scheduler: Place
+    scheduler_class: str
+    solver_order: int = Field(ge=1, le=3)
+    latent_channels: int
+    geometry: Geometry
+
+    @property
+    def scale(self) -> int:
+        """Pixels of a frame for one latent pixel."""
+        return self.geometry.scale
+
+    @property
+    def weight_folders(self) -> tuple[Path, ...]:
+        """The parts that have weights."""
+        found = (getattr(self, name) for name in self.parts_with_weights)
+        return tuple(folder for folder in found if folder is not None)
+
+    def latents_shape(self, job: Job) -> tuple[int, int, int, int]:
+        """Return the shape (C, T, h, w) of a job's latents."""
+        return self.geometry.latents_shape(self.latent_channels, frames=job.frames, height=job.height, width=job.width)
+
+    def history(self, scheduler: str) -> int:
+        """Return how many tensors of the latents' size a scheduler, by the job's name for it, remembers between steps."""
+        kind = self.schedulers.get(scheduler, self.scheduler_class)
+        return self.solver_order * kind.endswith("MultistepScheduler") + kind.startswith("UniPC")
