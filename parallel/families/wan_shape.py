@@ -1,6 +1,7 @@
 """A Wan transformer as numbers, from its configuration alone: exchanges, and what a call keeps alive. Its VAE: wan_vae_shape.py."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Annotated
 
@@ -67,7 +68,7 @@ class ClipCall:
         """How many latents one attends to."""
         return min(self.span.frames, 2 * self.span.local_context + 1 + self.span.global_frames)
 
-    @property
+    @cached_property
     def arrivals(self) -> int:
         """How many latents come to the clip that gets most, of a video cut into clips like this one."""
         cut = clips.cut(self.span.frames, -(-self.span.frames // self.latents))

@@ -24,9 +24,9 @@ class Keys:
 
 def keys(query: int, span: Span, rule: Rule) -> Keys:
     """Return what one frame attends to, and where it stands; a frame that is local and global counts once, as local."""
-    window = full_window(query, span) if span.full else local_window(query, span)
-    local = {place % span.frames for place in window}
     everywhere = spread(span.frames, span.global_frames, span.shift)
+    window = full_window(query, span, frozenset(everywhere)) if span.full else local_window(query, span)
+    local = {place % span.frames for place in window}
     far = sorted(true_place(query, frame, span) for frame in everywhere if frame not in local)
     left, right = [place for place in far if place < window.start], [place for place in far if place >= window.stop]
     frames = tuple(place % span.frames for place in (*left, *window, *right))

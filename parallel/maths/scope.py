@@ -70,27 +70,32 @@ def beside(clip: range, reach: int, span: Span) -> tuple[list[int], list[int]]:
 
 def keys(clip: range, span: Span) -> tuple[int, ...]:
     """Return the frames that a clip's queries need, ascending, its own included."""
-    everywhere = spread(span.frames, span.global_frames, span.shift)
+    everywhere = frozenset(spread(span.frames, span.global_frames, span.shift))
     if span.full:
-        near = {place % span.frames for query in clip for place in full_window(query, span)}
+        windows = [full_window(query, span, everywhere) for query in clip]
+        together = range(min(each.start for each in windows), max(each.stop for each in windows))  # each holds its own query
+        near = {place % span.frames for place in together}
     else:
         near = set(window(clip, span.local_context, span.frames, span.loop))
     return tuple(sorted({*near, *everywhere}))
 
 
-def full_window(query: int, span: Span) -> range:
+def full_window(query: int, span: Span, everywhere: frozenset[int]) -> range:
     """Return the places (modulo the length they are frames) of a frame's local scope, as wide as `full` wants it.
 
     It grows by a frame on the shorter side that has one, until the frame has as many keys as one far from the ends and from
-    global frames (LVSA, arXiv 2605.31057).
+    global frames, which are `everywhere` (LVSA, arXiv 2605.31057).
     """
-    everywhere = set(spread(span.frames, span.global_frames, span.shift))
-    most = min(span.frames, 2 * span.local_context + 1 + len(everywhere))
     near = local_window(query, span)
-    while len({place % span.frames for place in near} | everywhere) < most:
+    most = min(span.frames, 2 * span.local_context + 1 + len(everywhere))
+    twice = sum(place % span.frames in everywhere for place in near)  # near and global: a key once
+    lacking = most - (len(near) + len(everywhere) - twice)
+    while lacking:
         has_left, has_right = span.loop or near.start > 0, span.loop or near.stop < span.frames
         goes_left = has_left and (not has_right or query - near.start <= near.stop - 1 - query)
-        near = range(near.start - 1, near.stop) if goes_left else range(near.start, near.stop + 1)
+        added = near.start - 1 if goes_left else near.stop
+        near = range(min(added, near.start), max(added + 1, near.stop))
+        lacking -= added % span.frames not in everywhere
     return near
 
 

@@ -59,9 +59,11 @@ def load_by_name(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     precise = tuple(kind._keep_in_fp32_modules or ())
     for file in weight_files.find(folder):
         with safe_open(file, framework="pt") as weights:
+            found = {}
             for name in weights.keys():  # noqa: SIM118 (safe_open is no mapping)
                 own = torch.float32 if any(part in name for part in precise) else dtype
-                module.load_state_dict({name: weights.get_tensor(name).to(own)}, strict=False, assign=True)
+                found[name] = weights.get_tensor(name).to(own)
+        module.load_state_dict(found, strict=False, assign=True)  # of a file at once: each call goes through all modules
     return module.eval().requires_grad_(False)
 
 
