@@ -9,7 +9,7 @@ from harness import builders
 from parallel.comm import agree as agreement
 from parallel.comm import group as groups
 from parallel.comm.fetch import Routes, fetch
-from parallel.comm.group import Group
+from parallel.comm.group import Group, Link
 from parallel.families import folder
 from parallel.job.errors import OutOfStep
 from parallel.layers import travel
@@ -53,9 +53,9 @@ def agree(group: Group, flags, made=None):
 
 def choose_travel(group: Group, links, asked="auto"):
     """Return (what a rank chooses to send, what it would choose by its own link and a device of 1 GFLOP/s)."""
-    view = View(replace(group, link=links[group.rank]), Span(10, 2, 2))
+    view = View(replace(group, link=Link(links[group.rank])), Span(10, 2, 2))
     linear = torch.nn.Linear(32, 32)
-    alone = travel.faster(links[group.rank] or 1.0, 1e9, width=32, item=4, own=3, arrivals=4)
+    alone = travel.faster(links[group.rank], 1e9, width=32, item=4, own=3, arrivals=4)
     return travel.choose(asked, linear, view, tokens=8, branches=1), alone
 
 
@@ -76,9 +76,15 @@ def warm_up(group: Group, breaks):
         dist.all_to_all_single = exchange
 
 
-def measure_link(group: Group):
-    """Return the bytes a second that a rank sends, of all four."""
-    return groups.measure_link(group.rank, group.size, group.device)
+def measure_link(group: Group, asked):
+    """Return (bytes a second that a rank knew that it sends, and those that it knows after choosing what travels, twice)."""
+    group.link.speed = None
+    linear = torch.nn.Linear(32, 32)
+    known = []
+    for _ in range(2):
+        travel.choose(asked, linear, _view(group, 10, 2, 2), tokens=8, branches=1)
+        known.append(group.link.speed)
+    return known
 
 
 def convolve(group: Group, x_BCFHW, loop):

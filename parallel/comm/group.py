@@ -16,7 +16,6 @@ from ..job.errors import PeerLost
 TIMEOUT = timedelta(minutes=40)  # longer than the pool is patient: it, and not a backend, decides who is stuck
 OWN_FAULTS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # the latter from 2.8 on
 WARM_UP = timedelta(minutes=2)  # all ranks are there by then: well within the pool's patience with a meeting
-TIMED_NUMBERS = 2**21  # to all other ranks, float32: so many that a link's latency hardly counts
 WARM_UP_NUMBERS = 2**18  # to each other rank, float32: as large as what layers send, small messages go another way
 # What to do when ranks can't meet.
 CURES = {"nccl": ": start ComfyUI with NCCL_DEBUG=INFO for more words, and try NCCL_P2P_DISABLE=1, or one GPU"}
@@ -31,6 +30,13 @@ class Meter:
     messages: int = 0
 
 
+@dataclass
+class Link:
+    """How many bytes a second this rank sends to all others together: None until that is asked for (link.py)."""
+
+    speed: float | None = None
+
+
 @dataclass(frozen=True)
 class Group:
     """All ranks of a pool, as one of them sees it. `handle` is None for a world of one, which never communicates."""
@@ -40,7 +46,7 @@ class Group:
     device: torch.device
     handle: dist.ProcessGroup | None = None
     meter: Meter = field(default_factory=Meter)
-    link: float = 0.0  # bytes a second that this rank sends to all others together; 0: not measured
+    link: Link = field(default_factory=Link)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -78,13 +84,12 @@ def open_group(rank: int, size: int, device: torch.device, *, host: str, port: i
             device_id=device if device.type == "cuda" else None,
         )
         warm_up(rank, size, device)
-        link = measure_link(rank, size, device)
     except OWN_FAULTS:
         raise
     except RuntimeError as error:
         said = " ".join(str(error).split())[:500]
         raise PeerLost(f"the ranks could not meet over {backend} ({said}){CURES.get(backend, '')}") from error
-    return Group(rank, size, device, dist.group.WORLD, link=link)
+    return Group(rank, size, device, dist.group.WORLD)
 
 
 def warm_up(rank: int, size: int, device: torch.device) -> None:
@@ -107,15 +112,3 @@ def warm_up(rank: int, size: int, device: torch.device) -> None:
             raise RuntimeError(f"what rank {peer} sent came to rank {rank} as something else")
     if word.item() != size:
         raise RuntimeError(f"{size} ranks add up to {word.item():g} on rank {rank}")
-
-
-def measure_link(rank: int, size: int, device: torch.device) -> float:
-    """Return the bytes a second that a rank sends while all do; by then they have exchanged once. Raises what `warm_up` does."""
-    each = TIMED_NUMBERS // (size - 1)
-    counts = [each * (peer != rank) for peer in range(size)]
-    outbox = torch.zeros(sum(counts), device=device)
-    inbox = torch.empty_like(outbox)
-    began = time.perf_counter()
-    dist.all_to_all_single(inbox, outbox, counts, counts, async_op=True).wait(WARM_UP)
-    inbox[-1].item()  # waits for the device, too
-    return outbox.nbytes / (time.perf_counter() - began)

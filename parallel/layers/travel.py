@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..comm.agree import least
+from ..comm.link import link_speed
 from ..maths import scope
 from .view import View
 
@@ -40,11 +41,9 @@ def choose(asked: str, linear: nn.Linear, view: View, *, tokens: int, branches: 
         return "hidden_states"
     if asked == "keys_values":
         return "keys_values"
-    link, flops = least(view.group.link, measure_flops(linear, tokens), group=view.group)
+    link, flops = least(link_speed(view.group), measure_flops(linear, tokens), group=view.group)
     arrivals = max(sum(key not in clip for key in scope.keys(clip, view.span)) for clip in view.clips)
     own = min(map(len, view.clips))
-    if not link:  # of ranks that did not measure it
-        return "hidden_states"
     item = linear.weight.element_size()
     return faster(link, flops, width=linear.in_features, item=item, own=own, arrivals=arrivals, branches=branches)
 
