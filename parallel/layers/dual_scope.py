@@ -5,6 +5,7 @@ travel, half the bytes of keys and values, and are projected by the receiver; or
 needs nobody is computed while they are under way, so that the exchange hides also where there is one branch and no turn.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -209,8 +210,7 @@ class DualScopeAttention:
     def _attend_some(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_local: torch.Tensor) -> torch.Tensor:
         branches, head = q.shape[0], q.shape[-1]
         if self.trained_keys is not None:
-            keys = torch.tensor(float(k.shape[2])).log() / torch.tensor(float(self.trained_keys)).log()
-            q = q * keys.to(q)
+            q = q * logit_scale(k.shape[2], self.trained_keys, tokens=k.shape[3])
         q_, k_, v_ = rearrange(q, "b f p n d -> (b f) n p d"), *(rearrange(x, "b f k p n d -> (b f) n (k p) d") for x in (k, v))
         biases = self.view.call.biases
         if any(biases):
@@ -220,6 +220,11 @@ class DualScopeAttention:
             v_ = torch.cat([v_, v_.new_zeros(*v_.shape[:-1], ALIGNED)], dim=-1)
         out = scaled_dot_product_attention(q_, k_, v_, scale=head**-0.5)[..., :head]
         return rearrange(out, "(b f) n p d -> b f p n d", b=branches)
+
+
+def logit_scale(keys: int, trained_keys: int, *, tokens: int) -> float:
+    """Return log(keys) / log(trained keys), of frames with so many tokens, each of which is a key of the softmax."""
+    return math.log(keys * tokens) / math.log(trained_keys * tokens)
 
 
 def queries(attn: Any, x_BFPD: torch.Tensor) -> torch.Tensor:
