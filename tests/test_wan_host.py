@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from harness.wan_builders import wan_folder
 from parallel.families import flow, folder
@@ -38,6 +39,16 @@ def test_the_steps_of_each_net_are_those_of_the_scheduler(wan, name, shift):
             f"nets: the one for high noise makes {high} steps, the one for low noise the other {steps - high} (cfg 4, then 3)"
         )
         assert model.remarks(work) == [said]
+
+
+def test_of_a_part_of_the_schedule_the_steps_that_are_left_are_told(wan):
+    model = folder.inspect(str(wan))
+    scheduler, part = schedule.build(model, "uni_pc"), job(wan, scheduler="uni_pc", denoise=0.75, guidance_scale=4.0)
+    high = sum(model.net_at(time) == 0 for time in schedule.timesteps(scheduler, part, torch.device("cpu")).tolist())
+    assert 0 < high < 5
+    assert model.remarks(part) == [
+        f"nets: the one for high noise makes {high} steps, the one for low noise the other {15 - high} (cfg 4, then 4)"
+    ]
 
 
 def test_one_net_is_no_remark(tmp_path):

@@ -138,7 +138,7 @@ class Wan(Family):
         if self.transformer_2 is None or not job.num_inference_steps:
             return []
         kind = self.scheduler_class if job.scheduler == "model" else self.schedulers[job.scheduler]
-        noise = flow.noise_levels(kind, job.num_inference_steps, job.shift or self.own_shift)
+        noise = flow.noise_levels(kind, job.num_inference_steps, job.shift or self.own_shift)[job.skipped_steps :]
         first = sum(self.net_at(TRAIN_TIMESTEPS * level) == 0 for level in noise)
         scales = f"cfg {job.guidance_of(0):g}, then {job.guidance_of(1):g}"
         return [

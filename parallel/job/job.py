@@ -186,6 +186,11 @@ class Job(Frozen):
         """How many branches of guidance there are, at most: what a prompt asks for and, with guidance, what the negative one does."""
         return 2 if self.most_guidance > 1 else 1
 
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps at the beginning of the schedule `denoise` leaves out."""
+        return self.num_inference_steps - max(1, round(self.num_inference_steps * self.denoise))
+
     def guidance_of(self, net: int) -> float:
         """Return the guidance scale of a net, from 0 in the order of their work."""
         return self.guidance_scale if net == 0 or self.guidance_scale_2 is None else self.guidance_scale_2

@@ -49,10 +49,7 @@ class Conditioning:
         """Return consecutive frames that hear the same in a branch."""
         if branch == NEGATIVE:
             return [slice(0, self.frames)]
-        before, now, share = (each.tolist() for each in (self.shares.before, self.shares.now, self.shares.share))
-        heard = [(now[f],) if share[f] == 1 else (before[f], now[f], share[f]) for f in range(self.frames)]
-        starts = [frame for frame in range(self.frames) if frame == 0 or heard[frame] != heard[frame - 1]]
-        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], self.frames])]
+        return self.shares.runs
 
     def embed(self, branch: int, frames: slice) -> torch.Tensor:
         """Return one branch's embeddings of some frames, (F, L, D)."""

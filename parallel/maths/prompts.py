@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -39,6 +40,14 @@ class Shares:
     before: torch.Tensor
     now: torch.Tensor
     share: torch.Tensor
+
+    @cached_property
+    def runs(self) -> list[slice]:
+        """Consecutive frames that hear the same; the first to ask waits for the device."""
+        before, now, share = (each.tolist() for each in (self.before, self.now, self.share))
+        heard = [(now[f],) if share[f] == 1 else (before[f], now[f], share[f]) for f in range(len(now))]
+        starts = [frame for frame in range(len(now)) if frame == 0 or heard[frame] != heard[frame - 1]]
+        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(now)])]
 
     def to(self, device: torch.device) -> "Shares":
         """Return the same on a device."""

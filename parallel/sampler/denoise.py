@@ -38,7 +38,7 @@ def denoise(
     for index in steps:
         timestep = timesteps[index]
         set_call(view.call, job.tuning, index, keeping, begin=steps.start)
-        view.call.step = schedule.skipped_steps(job) + index
+        view.call.step = job.skipped_steps + index
         view.call.biases = step_biases(job, index, timesteps_cpu[index])
         guessed = guess(schedule.scale_input(scheduler, latents_BCFHW, timestep), timestep)
         take_step = scheduler.step
@@ -57,7 +57,7 @@ def as_batch(x_BCFHW: torch.Tensor) -> torch.Tensor:
 
 def share_done(job: Job, index: int) -> float:
     """Return which share, 0 to 1, of the whole schedule is over at a step (from 0) of the part that is run."""
-    return (schedule.skipped_steps(job) + index) / max(1, job.num_inference_steps - 1)
+    return (job.skipped_steps + index) / max(1, job.num_inference_steps - 1)
 
 
 def step_biases(job: Job, step: int, timestep: float) -> tuple[float, float]:

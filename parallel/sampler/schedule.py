@@ -39,11 +39,6 @@ def add_noise(scheduler: SchedulerMixin, latents: torch.Tensor, noise: torch.Ten
     return scheduler.add_noise(latents, noise, timesteps[:1])
 
 
-def skipped_steps(job: Job) -> int:
-    """Return how many steps at the beginning of the schedule `denoise` leaves out."""
-    return job.num_inference_steps - max(1, round(job.num_inference_steps * job.denoise))
-
-
 def timesteps(scheduler: SchedulerMixin, job: Job, device: torch.device) -> torch.Tensor:
     """Set the scheduler up and return the timesteps to run, a vector, from the noisiest of at most 1000 down.
 
@@ -52,7 +47,7 @@ def timesteps(scheduler: SchedulerMixin, job: Job, device: torch.device) -> torc
     if job.num_inference_steps == 0:
         return torch.empty(0)
     scheduler.set_timesteps(job.num_inference_steps, device=device)
-    first = skipped_steps(job) * scheduler.order
+    first = job.skipped_steps * scheduler.order
     if hasattr(scheduler, "set_begin_index"):  # DDIM keeps no index
         scheduler.set_begin_index(first)
     return scheduler.timesteps[first:]
