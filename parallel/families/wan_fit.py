@@ -40,13 +40,21 @@ class VAEForm(Frozen):
 
 
 class Schedule(Frozen):
-    """What of a scheduler's configuration must be as it is released: steps draw no noise, and see the same at any length."""
+    """What of a scheduler's configuration must be as it is released: steps draw no noise, and see the same at any length.
+
+    Of other spacings of noise than that of flow matching some of diffusers' classes make numbers that are not finite.
+    """
 
     num_train_timesteps: Literal[1000] = 1000
     flow_shift: Shift | None = None
     shift: Shift | None = None
     stochastic_sampling: Literal[False] = False
     use_dynamic_shifting: Literal[False] = False
+    use_karras_sigmas: Literal[False] = False
+    use_exponential_sigmas: Literal[False] = False
+    use_beta_sigmas: Literal[False] = False
+    use_lu_lambdas: Literal[False] = False
+    invert_sigmas: Literal[False] = False
 
 
 def check(shape: WanShape, vae: WanVAESizes, places: dict[str, Path]) -> None:
