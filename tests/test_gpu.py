@@ -97,13 +97,9 @@ def test_stale_context_sends_less_and_stays_near(on, devices):
 @pytest.mark.gpus
 def test_a_killed_rank_costs_a_step_and_not_the_video(on):
     """The one that is left waits in NCCL, which nothing interrupts: it is ended, and starts afresh."""
-    lost_rank_costs_a_step(on, GPUS)
-
-
-def lost_rank_costs_a_step(on, devices: tuple[str, ...]) -> None:
     work, told = job(num_inference_steps=8), []
-    wanted = on(devices[:1]).run(work).latents
-    with Pool(devices) as pool:
+    wanted = on(GPUS[:1]).run(work).latents
+    with Pool(GPUS) as pool:
         pool.start()
         victim = pool.process_ids[1]
 
@@ -113,7 +109,7 @@ def lost_rank_costs_a_step(on, devices: tuple[str, ...]) -> None:
 
         got = pool.run(work, on_step=kill, on_notice=told.append)
     assert (got.latents - wanted).abs().max() <= 1e-4
-    assert got.restarts == 1 and any(f"rank 1 on {devices[1]}" in text for text in told)
+    assert got.restarts == 1 and any(f"rank 1 on {GPUS[1]}" in text for text in told)
 
 
 @pytest.mark.parametrize("devices", ONE)

@@ -28,6 +28,7 @@ def test_a_line_that_nobody_takes_is_let_go(monkeypatch, name, speak, kind):
     speak("another")
     terminal.close_streams()
     if kind != "closed":
+        assert os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull)), "what comes now goes nowhere"
         stream.close()  # nothing is left in it that could fail now
 
 

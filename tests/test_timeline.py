@@ -182,6 +182,7 @@ def test_no_prompt_is_refused():
 @pytest.mark.parametrize("text", ["0: a\n0.3s: b\n0.6s: c", "0: a\n4.5s: b\n120: c", "0: a\n60: b\n4s: c\n0:20 d", '"0": "a"'])
 def test_what_fits_some_frame_rate_and_length_passes_the_check(text):
     timeline.check(text)
+    assert timeline.parse(text, fps=24, frames=600), "such as this"
 
 
 def test_what_fits_no_frame_rate_or_length_fails_the_check():
