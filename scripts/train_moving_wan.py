@@ -99,9 +99,9 @@ def train_transformer(
         optimizer.zero_grad()
         keep = min(0.999, (1 + step) / (20 + step))
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in net.parameters()], 1 - keep)
-        if step % 200 == 0 or step == steps - 1:
-            log.info("%s %d/%d loss %.4f (%.0f s)", name, step, steps, loss.item(), time.time() - began)
-        if step % 500 == 499 or step == steps - 1:
+        if step % 100 == 0 or step == steps - 1:
+            log.info("%s %d/%d loss %.4f (%.1f s)", name, step, steps, loss.item(), time.time() - began)
+        if step % 250 == 249 or step == steps - 1:
             weights = {"net": net.state_dict(), "average": average.state_dict()}
             save_state(file, step=step + 1, optimizer=optimizer.state_dict(), **weights)
     return average.cpu().eval()
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-steps", type=int, default=7000)
     parser.add_argument("--steps", type=int, default=12000, help="of each net")
-    parser.add_argument("--vae-batch", type=int, default=128)
+    parser.add_argument("--vae-batch", type=int, default=48)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--scenes-per-kind", type=int, default=32)
     args = parser.parse_args()

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from einops import rearrange
+from torch.nn.functional import max_pool2d
 
 from scripts.moving_wan import build_vae
 from scripts.shapes import Scene, all_kinds, draw_scene, render_all
@@ -22,6 +23,7 @@ BLANK = 0.15  # of clips: all frames but a few are blank, as in the condition of
 
 def train_vae(work: Path, steps: int, batch: int, device: torch.device) -> AutoencoderKLWan:
     """Train the VAE to `steps`, from its checkpoint on, and return it."""
+    torch.backends.cudnn.benchmark = True  # its guesses are poor for convolutions over time of few channels
     vae, file = build_vae().to(device), work / "vae.pt"
     optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK, weight_decay=1e-4, fused=True)
     state = load_state(file)
@@ -32,7 +34,7 @@ def train_vae(work: Path, steps: int, batch: int, device: torch.device) -> Autoe
     for step in range(state["step"], steps):
         generator = torch.Generator().manual_seed(step)
         optimizer.param_groups[0]["lr"] = rate(step, steps, PEAK)
-        frames = (9, 5, 13, 17)[step % 4]
+        frames = (5, 9, 5, 13)[step % 4]
         clips_BCFHW = random_clips(batch, frames, generator, device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             loss, error = loss_of(vae, clips_BCFHW)
@@ -40,27 +42,33 @@ def train_vae(work: Path, steps: int, batch: int, device: torch.device) -> Autoe
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if step % 100 == 0 or step == steps - 1:
-            log.info("vae %d/%d loss %.4f l1 %.4f (%.0f s)", step, steps, loss.item(), error.item(), time.time() - began)
-        if step % 200 == 199 or step == steps - 1:
+        if step % 50 == 0 or step == steps - 1:
+            log.info("vae %d/%d loss %.4f l1 %.4f (%.1f s)", step, steps, loss.item(), error.item(), time.time() - began)
+        if step % 100 == 99 or step == steps - 1:
             save_state(file, step=step + 1, vae=vae.state_dict(), optimizer=optimizer.state_dict())
     return vae.eval().requires_grad_(False)
 
 
 def random_clips(count: int, frames: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
-    """Return random scenes' first frames, (B, 4, F, 64, 64): colours in [-1, 1], and how much each pixel counts.
-
-    The shape is a tenth of the picture; unweighted, its colour is learnt last.
-    """
+    """Return random scenes' first frames, (B, 4, F, 64, 64): colours in [-1, 1], and how much each pixel counts."""
     kinds = all_kinds()
     chosen = torch.randint(len(kinds), (count,), generator=generator).tolist()
     clips = clips_of([draw_scene(kinds[number], generator) for number in chosen], frames, device)  # a scene's phase is random
-    paper = clips[..., :1, :1]
-    weight = 1 + 4 * ((clips - paper).abs().amax(1, keepdim=True) > 0.04)
     blank = torch.rand(count, 1, generator=generator) < BLANK
     blank = blank & (torch.rand(count, frames, generator=generator) < 0.7)
     seen = rearrange(~blank, "b f -> b 1 f 1 1").to(device)
-    return torch.cat([clips * seen, weight], dim=1)
+    return torch.cat([clips * seen, weigh(clips)], dim=1)
+
+
+def weigh(clips_BCFHW: torch.Tensor) -> torch.Tensor:
+    """Return how much each pixel counts, (B, 1, F, H, W).
+
+    A shape is a tenth of the picture; unweighted, its colour is learnt last. What tells a square from a circle are few pixels
+    at its edge, which count most.
+    """
+    inside = ((clips_BCFHW - clips_BCFHW[..., :1, :1]).abs().amax(1) > 0.04).float()
+    thick, thin = max_pool2d(inside, 5, 1, 2), -max_pool2d(-inside, 5, 1, 2)
+    return (1 + 4 * inside + 6 * (thick - thin))[:, None]
 
 
 def clips_of(scenes: list[Scene], frames: int, device: torch.device) -> torch.Tensor:
