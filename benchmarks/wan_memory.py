@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, ModelMixin, WanTransformer3DModel
 
 from benchmarks.claims import Claim, report
 from harness.live import LiveBytes
@@ -71,11 +71,18 @@ def net(shape: WanShape, dtype: torch.dtype) -> WanTransformer3DModel:
         made = WanTransformer3DModel(
             num_attention_heads=shape.num_attention_heads, ffn_dim=shape.ffn_dim, num_layers=1, cross_attn_norm=True
         )
-    for name, parameter in made.named_parameters():
-        is_kept = any(part in made._keep_in_fp32_modules for part in name.split("."))
-        parameter.data = parameter.data.to(torch.float32 if is_kept else dtype)
+    lower(made, dtype)
     made.rope = NoRotation()
-    return made.eval().requires_grad_(False)
+    return made
+
+
+def lower(made: ModelMixin, dtype: torch.dtype) -> None:
+    """Make a net or a VAE one to be evaluated only, its weights of a type but for the parts that released ones keep in float32."""
+    kept = made._keep_in_fp32_modules or []
+    for name, parameter in made.named_parameters():
+        is_kept = any(part in kept for part in name.split("."))
+        parameter.data = parameter.data.to(torch.float32 if is_kept else dtype)
+    made.eval().requires_grad_(False)
 
 
 def changes(made: WanTransformer3DModel, case: Case, view: View, runs: dict[int, list[Run]]) -> list[Change]:

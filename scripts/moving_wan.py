@@ -3,7 +3,14 @@
 import json
 from pathlib import Path
 
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
+)
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
 from scripts.shapes import Scene, all_kinds
@@ -36,12 +43,15 @@ def build_vae() -> AutoencoderKLWan:
     )
 
 
-def build_transformer() -> WanTransformer3DModel:
-    """Return the transformer, of 1.6 million parameters."""
+def build_transformer(of_images: bool) -> WanTransformer3DModel:
+    """Return the transformer, of 1.6 million parameters.
+
+    One of images has the condition channels of Wan 2.2's image-to-video: four of a mask, and those of the encoded images.
+    """
     return WanTransformer3DModel(
         num_attention_heads=4,
         attention_head_dim=32,
-        in_channels=CHANNELS,
+        in_channels=CHANNELS + (4 + CHANNELS if of_images else 0),
         out_channels=CHANNELS,
         text_dim=64,
         freq_dim=128,
@@ -92,15 +102,21 @@ def export(
 
     It says `expand_timesteps`, as Wan 2.2's TI2V-5B does: the transformer was taught to take a time for each latent.
     """
-    pipe = WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=encoder,
-        vae=vae.half(),
-        scheduler=build_scheduler(),
-        transformer=transformer.half(),
-        expand_timesteps=True,
-    )
-    pipe.save_pretrained(out, safe_serialization=True)
+    parts = {"tokenizer": tokenizer, "text_encoder": encoder, "scheduler": build_scheduler()}
+    write(WanPipeline(**parts, vae=vae.half(), transformer=transformer.half(), expand_timesteps=True), out)
+
+
+def export_for_images(
+    vae: AutoencoderKLWan, tokenizer: T5TokenizerFast, encoder: UMT5EncoderModel, transformer: WanTransformer3DModel, out: Path
+) -> None:
+    """Write a folder that the stock pipeline for images loads, in the form of Wan 2.2's image-to-video, but with one net."""
+    parts = {"tokenizer": tokenizer, "text_encoder": encoder, "scheduler": build_scheduler()}
+    write(WanImageToVideoPipeline(**parts, vae=vae.half(), transformer=transformer.half()), out)
+
+
+def write(pipeline: DiffusionPipeline, out: Path) -> None:
+    """Write a pipeline's folder, and what the models were trained on."""
+    pipeline.save_pretrained(out, safe_serialization=True)
     write_for_all(out)
     (out / "training.json").write_text(json.dumps(TRAINING, indent=2) + "\n")
 

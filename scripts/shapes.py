@@ -73,7 +73,7 @@ def path(scene: Scene, frames: torch.Tensor) -> torch.Tensor:
     return (offset + torch.tensor([x0, y0], dtype=torch.float64)).float()
 
 
-def distance(shape: str, radius: float, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def distance(shape: str, radius: float | torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the signed distance in pixels to a shape's edge, negative inside."""
     if shape == "circle":
         return (x * x + y * y).sqrt() - radius
@@ -89,12 +89,27 @@ def distance(shape: str, radius: float, x: torch.Tensor, y: torch.Tensor) -> tor
 
 def render(scene: Scene, frames: torch.Tensor) -> torch.Tensor:
     """Render frame numbers (F,) as float32 (F, 3, 64, 64) in [0, 1], edges anti-aliased over one pixel."""
-    grid = torch.arange(SIZE) + 0.5
-    centre = path(scene, frames)
-    x = grid[None, None, :] - centre[:, 0, None, None]
-    y = grid[None, :, None] - centre[:, 1, None, None]
-    x, y = torch.broadcast_tensors(x, y)
-    cover = (0.5 - distance(scene.shape, scene.radius, x, y)).clamp(0, 1)[:, None]
-    ink = torch.tensor(COLOURS[scene.colour]).view(1, 3, 1, 1) / 255
-    paper = torch.tensor(BACKGROUNDS[scene.background]).view(1, 3, 1, 1) / 255
+    return render_all([scene], frames)[0]
+
+
+def render_all(scenes: list[Scene], frames: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Render the same frame numbers (F,) of some scenes on a device, float32 (B, F, 3, 64, 64) in [0, 1]."""
+    centres = torch.stack([path(scene, frames) for scene in scenes]).to(device)
+    radii = torch.tensor([scene.radius for scene in scenes], device=device).view(-1, 1, 1, 1)
+    grid = torch.arange(SIZE, device=device) + 0.5
+    x, y = torch.broadcast_tensors(grid - centres[:, :, 0, None, None], grid[:, None] - centres[:, :, 1, None, None])
+    cover = torch.empty_like(x)
+    for shape in SHAPES:
+        of_shape = torch.tensor(
+            [place for place, scene in enumerate(scenes) if scene.shape == shape], dtype=torch.long, device=device
+        )
+        edge = distance(shape, radii[of_shape], x[of_shape], y[of_shape])
+        cover[of_shape] = (0.5 - edge).clamp(0, 1)
+    cover = cover[:, :, None]
+    ink = _colours([COLOURS[scene.colour] for scene in scenes], device)
+    paper = _colours([BACKGROUNDS[scene.background] for scene in scenes], device)
     return cover * ink + (1 - cover) * paper
+
+
+def _colours(colours: list[tuple[int, int, int]], device: torch.device | str) -> torch.Tensor:
+    return torch.tensor(colours, device=device).view(-1, 1, 3, 1, 1) / 255

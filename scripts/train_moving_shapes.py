@@ -62,7 +62,7 @@ def save_state(file: Path, **state) -> None:
 
 def load_state(file: Path) -> dict:
     """Return a checkpoint, or step 0 if there is none."""
-    return torch.load(file, weights_only=True) if file.exists() else {"step": 0}
+    return torch.load(file, map_location="cpu", weights_only=True) if file.exists() else {"step": 0}
 
 
 def train_vae(work: Path, steps: int, batch: int = 16) -> AutoencoderKL:

@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from harness.places import BUNDLED
+from harness.places import BUNDLED, BUNDLED_WAN
 from parallel.job.errors import Stopped
 from parallel.job.job import Job, Prompt, Scope, Tuning, checked
 from parallel.layers.activation import Activation
@@ -39,6 +39,12 @@ def job(**change) -> Job:
     return checked(Job, **{**values, **change})
 
 
+def wan_job(**change) -> Job:
+    """A job of the bundled Wan: 3D attention, a causal VAE."""
+    values = {"model": str(BUNDLED_WAN), "frames": 33, "guidance_scale": 1.0, "scheduler": "euler", "scope": Scope()}
+    return job(**{**values, **change})
+
+
 @pytest.fixture(scope="module")
 def on(pools):
     """A function of some devices that returns a warm pool on them."""
@@ -57,9 +63,9 @@ def on(pools):
 
 
 @pytest.mark.parametrize("devices", TWO)
-def test_one_device_and_two_make_the_same_video(on, devices):
-    """Law 1, with noise drawn at each step. Convolutions in TF32 would break it."""
-    work = job(scheduler="euler_ancestral", decode=True)
+@pytest.mark.parametrize("work", [job(scheduler="euler_ancestral", decode=True), wan_job(decode=True)], ids=["unet3d", "wan"])
+def test_one_device_and_two_make_the_same_video(on, devices, work):
+    """Law 1, of a UNet with noise drawn at each step. Convolutions in TF32 would break it."""
     one, two = on(devices[:1]).run(work), on(devices).run(work)
     assert one.latents.std() > 0.3 and torch.isfinite(one.latents).all()
     assert (one.latents - two.latents).abs().max() <= 1e-4
@@ -68,8 +74,9 @@ def test_one_device_and_two_make_the_same_video(on, devices):
 
 
 @pytest.mark.gpu
-def test_a_gpu_makes_the_video_that_a_cpu_makes(on):
-    gpu, cpu = (on(devices).run(job(decode=True)) for devices in (GPU, ("cpu",)))
+@pytest.mark.parametrize("work", [job(decode=True), wan_job(decode=True)], ids=["unet3d", "wan"])
+def test_a_gpu_makes_the_video_that_a_cpu_makes(on, work):
+    gpu, cpu = (on(devices).run(work) for devices in (GPU, ("cpu",)))
     assert (gpu.latents - cpu.latents).abs().max() < 1e-3
     assert (gpu.frames - cpu.frames).abs().max() < 1e-3
 
@@ -139,14 +146,16 @@ def test_a_parked_tensor_waits_in_host_memory_pinned_for_a_gpu(devices):
 
 @pytest.mark.parametrize("devices", ONE)
 @pytest.mark.parametrize("dtype", HALVES)
-def test_half_precision_is_float32_within_its_rounding(on, devices, dtype):
-    full, half = (on(devices).run(job(dtype=kind, num_inference_steps=2)).latents for kind in ("float32", dtype))
+@pytest.mark.parametrize("of_family", [job, wan_job], ids=["unet3d", "wan"])
+def test_half_precision_is_float32_within_its_rounding(on, devices, dtype, of_family):
+    full, half = (on(devices).run(of_family(dtype=kind, num_inference_steps=2)).latents for kind in ("float32", dtype))
     assert 0 < (half - full).abs().mean() < DEEP * HALVES[dtype] * full.std()
 
 
 @pytest.mark.parametrize("devices", ONE)
-def test_compiled_layers_make_the_same_video_and_are_told_of(on, devices):
-    said, work = [], job(num_inference_steps=2)
+@pytest.mark.parametrize("of_family", [job, wan_job], ids=["unet3d", "wan"])
+def test_compiled_layers_make_the_same_video_and_are_told_of(on, devices, of_family):
+    said, work = [], of_family(num_inference_steps=2)
     plain = on(devices).run(work).latents
     compiled = on(devices).run(work.model_copy(update={"tuning": Tuning(compile=True)}), on_notice=said.append).latents
     assert (compiled - plain).abs().max() < 1e-3
