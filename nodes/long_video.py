@@ -89,5 +89,4 @@ def _job(*, model: str, prompt: str, width: int, height: int, frames: int, seed:
     choice = choice.model_copy(update={"dtype": host.fitting_dtype(parts)})
     sizes = fill_sizes(parts, width=width, height=height, frames=frames)
     prompts = TimelineText(text=timeline.as_timeline(prompt), fade=4)
-    cfg = 3.0 if model in host.BUNDLED else parts.guidance_scale
-    return build_job(choice, prompts, None, fps=parts.fps, steps=20, cfg=cfg, seed=seed, **sizes), parts
+    return build_job(choice, prompts, None, fps=parts.fps, steps=20, cfg=parts.guidance_scale, seed=seed, **sizes), parts

@@ -75,7 +75,7 @@ class SpeedAndMemory(io.ComfyNode):
                     default=default.travel,
                     optional=True,
                     tooltip="What ranks send each other for 3D attention, as of Wan: hidden states, or keys and values, which are "
-                    "twice the bytes and spare some compute; `auto`: hidden states.",
+                    "twice the bytes and spare some compute; `auto`: what link and devices make faster.",
                 ),
             ],
             outputs=[Tuning.Output("tuning", tooltip="For the sampler's or the plan's `tuning`.")],

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from parallel.families.parts import TRAINING
 from scripts.shapes import Scene, all_kinds
 
 TOKENS = 24  # of a caption
@@ -105,6 +106,7 @@ def export(vae: AutoencoderKL, tokenizer: CLIPTokenizer, trained: torch.nn.Modul
     trained["unet"].half()
     pipe.save_pretrained(out, safe_serialization=True)
     write_for_all(out, tokenizer)
+    (out / TRAINING).write_text(json.dumps({"guidance_scale": 3.0}, indent=2) + "\n")  # this pack's own: what suits it
 
 
 def write_for_all(out: Path, tokenizer: CLIPTokenizer) -> None:

@@ -36,6 +36,16 @@ def test_a_good_folder_tells_its_numbers(tiny):
     assert (model.scaling_factor, model.own_size) == (0.18215, (16, 16))
 
 
+def test_the_guidance_that_suits_a_model_is_what_its_folder_says(copy):
+    assert folder.inspect(str(copy)).guidance_scale == 9.0, "as in diffusers"
+    (copy / "training.json").write_text('{"guidance_scale": 2.5, "frames": 16}')
+    assert folder.inspect(str(copy)).guidance_scale == 2.5
+    (copy / "training.json").write_text('{"guidance_scale": -1}')
+    assert refusal(job(copy), 1).endswith(
+        "training.json: guidance_scale: wanted greater than or equal to 0, got -1: get the folder again"
+    )
+
+
 def test_more_ranks_than_frames(tiny):
     assert refusal(job(tiny), 5) == "cannot cut 4 frames into 5 clips: use at most 4 ranks"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from ..job.errors import JobRefused
 from ..job.job import Job
 from . import weight_files
-from .parts import class_of, find
+from .parts import TRAINING, class_of, find
 from .safety import check_files, check_links, read_config
 from .table import FAMILIES, ModelFolder
 
-OF_ITSELF = ("model_index.json", "training.json")  # files of a model's folder, which are of no part
+OF_ITSELF = ("model_index.json", TRAINING)  # files of a model's folder, which are of no part
 
 
 def inspect(model: str, parts: str | None = None) -> ModelFolder:

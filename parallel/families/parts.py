@@ -12,6 +12,7 @@ from ..job.job import Frozen, checked
 from .safety import check_pulled, read_config
 
 Sizes = TypeVar("Sizes", bound=Frozen)
+TRAINING = "training.json"  # of this pack's own, beside a model's parts; a released model's folder has none
 # A part's folder, absolute: it means the same to a rank, and after the host went to work in another folder.
 Place = Annotated[Path, AfterValidator(lambda place: Path(os.path.abspath(place)))]
 
@@ -38,6 +39,16 @@ def read_sizes(form: type[Sizes], part: Path) -> Sizes:
         return checked(form, **{name: config[name] for name in form.model_fields if config.get(name) is not None})
     except JobRefused as error:
         raise JobRefused(f"{part / 'config.json'}: {error}: get the folder again") from None
+
+
+def read_known(file: Path, known: Sizes) -> Sizes:
+    """Return what a model's file says, and of what it says nothing what is known; what it says beside is nobody's business here."""
+    said = read_config(file) if file.is_file() else {}
+    values = {name: said[name] for name in type(known).model_fields if said.get(name) is not None}
+    try:
+        return checked(type(known), **{**dict(known), **values})
+    except JobRefused as error:
+        raise JobRefused(f"{file}: {error}: get the folder again") from None
 
 
 def class_of(part: Path, config: dict[str, Any]) -> str:

@@ -51,6 +51,12 @@ class TextSizes(Frozen):
     hidden_size: int = 512
 
 
+class Training(Frozen):
+    """What a net was trained on, and what therefore suits it."""
+
+    guidance_scale: float = Field(9.0, ge=0, le=100, allow_inf_nan=False)  # the default of diffusers' own pipeline
+
+
 class UNet3D(Family):
     """An inspected model of this family."""
 
@@ -63,7 +69,6 @@ class UNet3D(Family):
         "euler": "EulerDiscreteScheduler",
         "euler_ancestral": "EulerAncestralDiscreteScheduler",
     }
-    guidance_scale: ClassVar[float] = 9.0  # the default of diffusers' own pipeline
     fps: ClassVar[float] = 8.0  # of what such models were trained on
     half: ClassVar[DType] = "float16"  # the type of half precision that suits it
     usual_sizes: ClassVar[tuple[str, ...]] = ()  # its configuration names its own
@@ -78,6 +83,7 @@ class UNet3D(Family):
     scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
     own_size: tuple[int, int] | None  # height and width in pixels that its configuration names
     fps_cond: bool
+    guidance_scale: float  # what suits it, where nobody says
 
     @classmethod
     def read(cls, places: dict[str, Path]) -> "UNet3D":
@@ -99,6 +105,7 @@ class UNet3D(Family):
             scaling_factor=vae.scaling_factor,
             own_size=_own_size(ends.sample_size, scale),
             fps_cond=ends.fps_cond,
+            guidance_scale=parts.read_known(places["unet"].parent / parts.TRAINING, Training()).guidance_scale,
         )
 
     @property

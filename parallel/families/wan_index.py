@@ -1,18 +1,15 @@
 """What a Wan's folder says beside its parts: the pipeline's index, and what its net was trained on."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import Field
 
-from ..job.errors import JobRefused
-from ..job.job import Frozen, checked
-from .safety import read_config
+from ..job.job import Frozen
+from . import parts
 
 INDEX = "model_index.json"
-Form = TypeVar("Form", bound=Frozen)
 Pixels = Annotated[int, Field(ge=8, le=8192)]
-TRAINING = "training.json"  # of this pack's own; a released model's folder has none
 
 
 class Pipeline(Frozen):
@@ -37,19 +34,9 @@ TIMED = Training(trained_frames=121, fps=24.0, usual_sizes=("1280x704",))  # of 
 
 def read_pipeline(root: Path) -> Pipeline:
     """Return what a model's index says; a folder of a net alone has none."""
-    return _read(root / INDEX, Pipeline())
+    return parts.read_known(root / INDEX, Pipeline())
 
 
 def read_training(root: Path, pipeline: Pipeline) -> Training:
     """Return what a model was trained on: what its folder says, else what is known of its kind."""
-    return _read(root / TRAINING, TIMED if pipeline.expand_timesteps else Training())
-
-
-def _read(file: Path, known: Form) -> Form:
-    """Return what a file says, and of what it says nothing what is known; what it says beside is nobody's business here."""
-    said = read_config(file) if file.is_file() else {}
-    values = {name: said[name] for name in type(known).model_fields if said.get(name) is not None}
-    try:
-        return checked(type(known), **{**dict(known), **values})
-    except JobRefused as error:
-        raise JobRefused(f"{file}: {error}: get the folder again") from None
+    return parts.read_known(root / parts.TRAINING, TIMED if pipeline.expand_timesteps else Training())
