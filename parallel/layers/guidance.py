@@ -1,4 +1,4 @@
-"""Classifier-free guidance: which branches there are, which UNet calls they make, how those take turns, what comes of them.
+"""Classifier-free guidance: which branches there are, which calls of the net they make, how those take turns, what comes of them.
 
 Two branches need nothing of each other. A rank by itself runs both in one call. Where frames travel between ranks they are two
 calls that take turns (turns.py): one computes while the other's frames are under way. Where memory is short they are two calls,
@@ -30,7 +30,7 @@ def combine(guesses_BCFHW: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 class Guidance:
-    """The branches of a job as the UNet calls of a step."""
+    """The branches of a job as the calls of a step."""
 
     def __init__(self, scale: float, group: Group, *, apart: bool = False, joins: bool = True):
         """With `apart` one branch begins when the other has ended; what a job calls `together` is one call, or two in turns.

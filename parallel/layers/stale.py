@@ -42,7 +42,7 @@ class KeptMessage:
 
 
 class Kept:
-    """The messages that stale steps use: one for each exchange and each UNet call of a step."""
+    """The messages that stale steps use: one for each exchange and each call of a step."""
 
     def __init__(self) -> None:
         self.messages: dict[Hashable, KeptMessage] = {}

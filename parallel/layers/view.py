@@ -29,7 +29,7 @@ class View:
     group: Group
     span: scope.Span
     slices: Slices = field(default_factory=Slices)
-    call: Call = field(default_factory=Call)  # the one thing that changes, between UNet calls
+    call: Call = field(default_factory=Call)  # the one thing that changes, between calls of the net
     frames_of: Callable[[range], range] = one_frame_each  # latents -> the frames of the video that they are
 
     @cached_property

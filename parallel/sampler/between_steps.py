@@ -21,7 +21,7 @@ class BetweenSteps:
     view: View
     scheduler: SchedulerMixin
     steps: int  # of the whole run
-    dtype: torch.dtype  # of the UNet
+    dtype: torch.dtype  # of the net
     latents_CTHW: torch.Tensor  # of the whole video, in shared memory
     snapshot: Snapshot | None
     report: Callable[[int], None]  # a step is done

@@ -1,6 +1,6 @@
 """Fit a job into the memory that is free: how much a layer works on at once, branches together or apart, skips offloaded.
 
-What was set by hand stands. None of it changes the video. Ranks may slice differently, but they make the same UNet calls.
+What was set by hand stands. None of it changes the video. Ranks may slice differently, but they make the same calls.
 """
 
 from collections.abc import Callable
