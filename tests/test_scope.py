@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parallel.maths import attention, clips, scope
+from parallel.maths import attention, clips, places, scope
 from parallel.maths.scope import Span
 
 videos = st.fixed_dictionaries(
@@ -122,3 +122,18 @@ def test_keys_of_a_block_do_not_grow_with_the_video():
         clip = range(frames // 2, frames // 2 + 32)
         sizes.append(max(block.kinds_QK.numel() for block in scope.query_blocks(clip, span, scope.block_length(span))))
     assert max(sizes) <= scope.block_length(Span(64, 8, 16)) * (scope.block_length(Span(64, 8, 16)) + 16 + 16)
+
+
+@settings(deadline=None, max_examples=60)
+@given(videos, st.integers(0, 59), st.sampled_from(["near", "true"]))
+def test_full_windows_give_every_frame_as_many_keys_and_a_clip_fetches_them_all(video, shift, rule):
+    frames = video["frames"]
+    span = Span(frames, video["local"], video["spread"], video["loop"], shift, full=True)
+    spread_out = scope.spread(frames, video["spread"], shift)
+    for clip in clips.cut(frames, min(video["ranks"], frames)):
+        every = [places.keys(query, span, rule) for query in clip]
+        for keys in every:
+            assert len(set(keys.frames)) == len(keys.frames) == min(frames, 2 * video["local"] + 1 + len(spread_out))
+            assert set(spread_out) <= set(keys.frames)
+            assert list(keys.places) == sorted(set(keys.places))
+        assert set(scope.keys(clip, span)) == {frame for keys in every for frame in keys.frames}

@@ -80,22 +80,22 @@ def keys(clip: range, span: Span) -> tuple[int, ...]:
     return tuple(sorted({*near, *everywhere}))
 
 
-def full_window(query: int, span: Span, everywhere: frozenset[int]) -> range:
+def full_window(query: int, span: Span, spread_out: frozenset[int]) -> range:
     """Return the places (modulo the length they are frames) of a frame's local scope, as wide as `full` wants it.
 
     It grows by a frame on the shorter side that has one, until the frame has as many keys as one far from the ends and from
-    global frames, which are `everywhere` (LVSA, arXiv 2605.31057).
+    global frames, which are `spread_out` (LVSA, arXiv 2605.31057).
     """
     near = local_window(query, span)
-    most = min(span.frames, 2 * span.local_context + 1 + len(everywhere))
-    twice = sum(place % span.frames in everywhere for place in near)  # near and global: a key once
-    lacking = most - (len(near) + len(everywhere) - twice)
+    most = min(span.frames, 2 * span.local_context + 1 + len(spread_out))
+    twice = sum(place % span.frames in spread_out for place in near)  # near and global: a key once
+    lacking = most - (len(near) + len(spread_out) - twice)
     while lacking:
         has_left, has_right = span.loop or near.start > 0, span.loop or near.stop < span.frames
         goes_left = has_left and (not has_right or query - near.start <= near.stop - 1 - query)
         added = near.start - 1 if goes_left else near.stop
         near = range(min(added, near.start), max(added + 1, near.stop))
-        lacking -= added % span.frames not in everywhere
+        lacking -= added % span.frames not in spread_out
     return near
 
 
