@@ -23,13 +23,16 @@ HALVES = {"float16": 2**-11, "bfloat16": 2**-8}  # the most that rounding once t
 DEEP = 10  # roundings that add up in a short video; on a CPU it is 2.3
 
 
+SIZE = 64 if torch.cuda.is_available() else 32  # pixels
+
+
 def job(**change) -> Job:
     values = {
         "model": str(BUNDLED),
         "prompts": (Prompt(frame=0, text="a red circle orbiting clockwise on a gray background"),),
         "frames": 13,
-        "height": 64,
-        "width": 64,
+        "height": SIZE,
+        "width": SIZE,
         "num_inference_steps": 4,
         "guidance_scale": 3.0,
         "scheduler": "ddim",
