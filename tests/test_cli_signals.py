@@ -11,6 +11,7 @@ import termios
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from harness.places import ROOT
@@ -47,7 +48,7 @@ def test_a_host_that_is_killed_while_ranks_denoise_leaves_none_and_the_run_goes_
 ):
     """As after a machine that went down: nothing tidies up."""
     kept, output, latents = (tmp_path / name for name in ("kept.safetensors", "v.webp", "l.safetensors"))
-    job = ["--prompt", "a cat", "--steps", 30, "--scheduler", "dpmpp_2m"]
+    job = ["--prompt", "a cat", "--steps", 12, "--guidance", 1, "--scheduler", "dpmpp_2m"]
     host = subprocess.Popen(command(tiny, *job, "--snapshot", kept, "--snapshot-seconds", 0, "--output", output), cwd=ROOT)
     try:
         while not kept.exists():  # there is no event to wait for: the file is another process's
@@ -60,14 +61,14 @@ def test_a_host_that_is_killed_while_ranks_denoise_leaves_none_and_the_run_goes_
     assert all(ends(pid) for pid in ranks + template), "a process outlived its host by 5 s"
     assert list(tmp_path.iterdir()) == [kept]
     stored = snapshot_file.load(kept)
-    assert 0 < stored.step < 30
+    assert 0 < stored.step < 12
     resume = ["generate", "--resume", str(kept), "--devices", "cpu", "--output", str(output), "--latents", str(latents)]
     assert run([*resume, "--seed", "3"]) == 2
     assert capsys.readouterr().err == "error: --resume goes on with its own job: leave out --seed\n"
     assert run(resume, on_warm(pools)) == 0
     assert not kept.exists(), "a finished run needs none"
     seen = load_file(latents)["latent_tensor"].movedim(0, 1) * 0.18215
-    assert (seen - pools(3).run(stored.job).latents).abs().max() < 1e-4
+    assert torch.allclose(seen, pools(3).run(stored.job).latents, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(

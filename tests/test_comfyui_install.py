@@ -1,4 +1,4 @@
-"""What installing and importing the pack does to a ComfyUI: nothing that it did not have to."""
+"""What installing the pack does to a ComfyUI: nothing that it did not have to."""
 
 import json
 import re
@@ -9,14 +9,6 @@ from pathlib import Path
 
 from harness.comfyui import find_comfyui
 from harness.places import ROOT
-from tests.test_comfyui import NODES
-
-
-def test_importing_the_pack_brings_in_neither_diffusers_nor_transformers():
-    """What ComfyUI itself has imported by then does not count."""
-    command = [sys.executable, str(ROOT / "harness" / "comfyui_import.py"), str(find_comfyui()), "--cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == f"{len(NODES)} []"
 
 
 def test_installing_the_pack_changes_no_package_of_comfyui(tmp_path):
