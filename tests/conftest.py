@@ -68,8 +68,14 @@ def unnamed() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
-    with unnamed():
-        return (yield)
+    """What a test does to the environment, as one that opens a group in this process, is no part of it for the next."""
+    before = dict(os.environ)
+    try:
+        with unnamed():
+            return (yield)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.hookimpl(wrapper=True)
