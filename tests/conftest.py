@@ -1,8 +1,11 @@
 """Fixtures: warm ranks and warm pools, shared by all tests, and a check that nothing is left behind."""
 
 import os
+import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,14 +55,33 @@ def ranks():
     with_ranks.close()
 
 
+@contextmanager
+def unnamed() -> Iterator[None]:
+    """The name of a test is no part of the environment meanwhile: a template would have to be made anew for each."""
+    name = os.environ.pop("PYTEST_CURRENT_TEST", None)
+    try:
+        yield
+    finally:
+        if name is not None:
+            os.environ["PYTEST_CURRENT_TEST"] = name
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """While a test runs, its name is no part of the environment: a template would have to be made anew for each."""
-    name = os.environ.pop("PYTEST_CURRENT_TEST")
+    """What a test does to the environment, as one that opens a group in this process, is no part of it for the next."""
+    before = dict(os.environ)
     try:
-        return (yield)
+        with unnamed():
+            return (yield)
     finally:
-        os.environ["PYTEST_CURRENT_TEST"] = name
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef, request):
+    with unnamed():
+        return (yield)
 
 
 class Shared:
@@ -82,12 +104,15 @@ class Shared:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_template(nothing_is_left, tmp_path_factory):
-    """What the pools of all tests start their ranks with that are given no other: one template for all saves them its imports."""
+    """What the pools of all tests start their ranks with that are given no other: one template for all saves them its imports.
+
+    It is a launcher for tests of templates, too.
+    """
     everybodys, fastest = Forking() if launchers.can_fork() else launchers.Plain(), local.fastest_launcher
     lock = threading.Lock()
     os.environ[FILE] = str(tmp_path_factory.mktemp("faults") / "fault")  # now, so that the template has it
     local.fastest_launcher = lambda ranks: Shared(everybodys, lock)
-    yield
+    yield everybodys
     local.fastest_launcher = fastest
     everybodys.stop()
 
@@ -109,15 +134,23 @@ def pools():
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A running ComfyUI with this pack. (Imported here: the engine's tests need nothing of it.)"""
-    from harness.comfyui import Server
+    """A running ComfyUI with this pack; where there can be one, on an interpreter with a fixed path. It is killed in the end.
 
-    running = Server(tmp_path_factory.mktemp("comfyui"))
+    (Imported here: the engine's tests need nothing of it.)
+    """
+    from harness.comfyui import Server, find_comfyui
+    from tests import fixed_path
+
+    base = tmp_path_factory.mktemp("comfyui")
+    python = fixed_path.make(base / "python", find_comfyui()) if fixed_path.can_be_made() else sys.executable
+    running = Server(base, python)
     try:
         running.wait_until_up()
         yield running
+        ranks = running.ranks()
     finally:
         running.stop()
+    assert all(ends(pid) for pid in ranks), "a rank outlived its server by 5 s"
 
 
 @pytest.fixture(scope="session")

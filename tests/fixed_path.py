@@ -10,6 +10,11 @@ import sysconfig
 from pathlib import Path
 
 
+def can_be_made() -> bool:
+    """Say whether this interpreter reads such a file on this system."""
+    return sys.version_info >= (3, 11)
+
+
 def make(folder: Path, first: Path) -> Path:
     """Return a copy of this interpreter with this one's packages and, as ComfyUI's portable has it, one folder before all."""
     paths = sysconfig.get_paths()

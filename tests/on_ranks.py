@@ -23,6 +23,8 @@ from parallel.maths import clips
 from parallel.maths.scope import Span
 from parallel.models import unet3d
 from parallel.sampler import encode, load, sample, schedule
+from parallel.wire import blocks
+from parallel.wire.messages import BlockHandle
 
 
 def _view(group: Group, frames: int, local: int = 0, global_: int = 0, loop: bool = False) -> View:
@@ -39,6 +41,11 @@ def fetch_frames(group: Group, x, wanted, dim, dtype=torch.float32):
     plain, nothing = fetch(own, dim, route, group).wait()
     assert nothing is None and torch.equal(plain, arrived)
     return arrived, route.arrivals, headers
+
+
+def write_row(group: Group, handle: str, row: int, value: float) -> None:
+    """Write into one row of a shared block, of which a message tells."""
+    blocks.attach(BlockHandle.model_validate_json(handle))[row] = value
 
 
 def agree(group: Group, flags, made=None):

@@ -11,14 +11,10 @@ from parallel.job.errors import JobRefused
 from parallel.wire import blocks
 
 
-def test_another_process_writes_what_this_one_reads():
+def test_another_process_writes_what_this_one_reads(ranks):
     with blocks.Block((3, 4, 2), "float32") as block:
         assert torch.equal(block.tensor, torch.zeros(3, 4, 2))
-        code = (
-            "import sys; from parallel.wire import blocks; from parallel.wire.messages import BlockHandle\n"
-            "blocks.attach(BlockHandle.model_validate_json(sys.argv[1]))[1] = 7"
-        )
-        subprocess.run([sys.executable, "-c", code, block.handle.model_dump_json()], check=True)
+        ranks("write_row", 1, handle=block.handle.model_dump_json(), row=1, value=7)
     assert block.tensor[1].eq(7).all() and block.tensor[0].eq(0).all()
 
 

@@ -67,9 +67,7 @@ def test_no_steps_store_the_starting_noise(tiny, tmp_path, pools):
     assert generate(pools, tiny, *more) == 0
     stored = seen_by_the_net(file)
     assert torch.allclose(stored, noise.draw_frames(5, range(7), (4, 8, 8)), atol=1e-6)
-    shuffled = ["--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2]
-    nobody_listens = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]  # and the run makes its files all the same
-    subprocess.run([*nobody_listens, *command(tiny, "--prompt", "a", *more, *shuffled)], cwd=ROOT, check=True)
+    assert generate(pools, tiny, *more, "--noise", "shuffled", "--noise-window", 4, "--noise-stride", 2) == 0
     assert len(inits.read(tmp_path / "v.webp", most=99)) == 7
     stored = seen_by_the_net(file)
     assert torch.allclose(stored, noise.draw_shuffled(5, range(7), (4, 8, 8), window=4, stride=2), atol=1e-6)

@@ -61,10 +61,11 @@ def saved(server: Server, prefix: str) -> np.ndarray:
 
 
 def test_the_pack_is_imported_without_a_warning_and_no_rank_runs(server):
+    """And brings in none of the libraries that its ranks need (harness/comfyui_launch.py)."""
     known = server.get("/object_info")
     assert [node for node in NODES if node not in known] == []
     said = server.log.read_text()
-    assert "IMPORT FAILED" not in said and "VideoInfinity" in said
+    assert "IMPORT FAILED" not in said and "VideoInfinity" in said and f"{PACK} imports" not in said
     ours = [line for line in said.splitlines() if "VideoInfinity" in line or "video_infinity" in line]
     assert not [line for line in ours if "WARN" in line or "ERROR" in line]
     assert server.ranks() == []
@@ -114,16 +115,18 @@ def test_the_workflows_are_those_that_the_templates_list(server):
         assert server.get(f"/api/workflow_templates/{PACK}/{name}.json")["nodes"]
 
 
-def test_the_image_of_96_frames_equals_the_engines_own_for_the_same_job(server, pools):
-    prompt = short("prompt_timeline", frames=96, steps=2)
-    prompt["timeline"]["inputs"]["timeline"] = told = shipped("prompt_timeline")["timeline"]["inputs"]["timeline"]
+def test_the_image_equals_the_engines_own_for_the_same_job(server, pools):
+    """Longer than the 33 frames that one attends to."""
+    prompt = short("prompt_timeline", frames=36, steps=2)
+    told = shipped("prompt_timeline")["timeline"]["inputs"]["timeline"].replace("48:", "18:")
+    prompt["timeline"]["inputs"]["timeline"] = told
     assert server.run(prompt).end == "execution_success"
     job = checked(
         Job,
         model=str(BUNDLED),
-        prompts=timeline.parse(told, fps=8, frames=96),
+        prompts=timeline.parse(told, fps=8, frames=36),
         fade=4,
-        frames=96,
+        frames=36,
         height=64,
         width=64,
         num_inference_steps=2,
@@ -156,7 +159,7 @@ def test_speed_and_memory_leave_the_video_as_it_is(server):
 def test_noise_is_a_choice_that_older_workflows_need_not_make(server):
     made = {}
     for kind in (None, "independent", "shuffled", "mixed"):
-        prompt = short("prompt_timeline", noise=kind)
+        prompt = short("prompt_timeline", steps=1, noise=kind)
         if kind is None:  # as it was before there was a choice
             del prompt["sampler"]["inputs"]["noise"], prompt["sampler"]["inputs"]["noise_share"]
         assert server.run(prompt).end == "execution_success"
@@ -181,10 +184,10 @@ def test_cancel_ends_the_run_within_a_step_and_says_so_the_ranks_stay_warm_and_n
 
 
 def test_after_a_cancel_while_decoding_the_next_run_works_and_no_memory_is_lost(server):
-    again = short("prompt_timeline", seed=23, frames=100, steps=1)
+    again = short("prompt_timeline", seed=23, frames=60, steps=1)
     assert server.run(again).end == "execution_success"
     memory = server.memory()
-    seen = server.run_and_cancel(short("prompt_timeline", seed=24, frames=100, steps=1), "decode")
+    seen = server.run_and_cancel(short("prompt_timeline", seed=24, frames=60, steps=1), "decode")
     assert seen.end == "execution_interrupted" and seen.detail["node_type"] == again["decode"]["class_type"]
     again["sampler"]["inputs"]["seed"] = 25
     assert server.run(again).end == "execution_success"

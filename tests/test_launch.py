@@ -31,27 +31,30 @@ def channels_open() -> int:
 # Without the pool, whose import takes torch's time.
 COMMAND = (
     "import importlib.util, json, sys; spec = importlib.util.spec_from_file_location('launch', sys.argv[1]); "
-    "launch = importlib.util.module_from_spec(spec); spec.loader.exec_module(launch); print(json.dumps(launch.command('parallel.rank.worker')))"
+    "launch = importlib.util.module_from_spec(spec); spec.loader.exec_module(launch); print(json.dumps(launch.command(sys.argv[2])))"
 )
+
+
+LIGHT = "parallel.wire.forks"  # imports from the pack and its packages, and not torch
 
 
 @pytest.mark.parametrize(
-    "flags, environment",
+    "module, flags, environment",
     [
-        ((), {}),
-        ((), {"PYTHONSAFEPATH": "1"}),
-        ((), {"PYTHONPATH": "."}),
-        (("-E",), {"PYTHONPATH": "."}),
-        (("-I",), {"PYTHONPATH": "."}),
-        (("-s", "-X", "utf8"), {}),
+        ("parallel.rank.worker", (), {}),
+        (LIGHT, (), {"PYTHONSAFEPATH": "1"}),
+        (LIGHT, (), {"PYTHONPATH": "."}),
+        (LIGHT, ("-E",), {"PYTHONPATH": "."}),
+        (LIGHT, ("-I",), {"PYTHONPATH": "."}),
+        (LIGHT, ("-s", "-X", "utf8"), {}),
     ],
 )
-def test_a_rank_finds_the_pack_and_no_namesake_whatever_the_interpreters_settings(tmp_path, flags, environment):
+def test_a_rank_finds_the_pack_and_no_namesake_whatever_the_interpreters_settings(tmp_path, module, flags, environment):
     for name in ("parallel", "wire", "errors", "runpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a namesake in the folder that the host runs in')")
     if environment.get("PYTHONPATH"):
         (tmp_path / "runpy.py").unlink()  # what a user puts there comes first, for the host as for a rank
-    host = [sys.executable, *flags, "-c", COMMAND, str(ROOT / "parallel" / "pool" / "launch.py")]
+    host = [sys.executable, *flags, "-c", COMMAND, str(ROOT / "parallel" / "pool" / "launch.py"), module]
     environment = {**os.environ, **environment}
     words = json.loads(subprocess.run(host, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
     started = subprocess.run(
@@ -64,7 +67,7 @@ def test_a_rank_finds_the_pack_and_no_namesake_whatever_the_interpreters_setting
 
 def test_a_rank_has_the_hosts_settings_of_where_modules_come_from_and_how_text_is_read():
     words = subprocess.run(
-        [sys.executable, "-s", "-B", "-X", "utf8", "-c", COMMAND, str(ROOT / "parallel" / "pool" / "launch.py")],
+        [sys.executable, "-s", "-B", "-X", "utf8", "-c", COMMAND, str(ROOT / "parallel" / "pool" / "launch.py"), LIGHT],
         capture_output=True,
         check=True,
     )

@@ -51,15 +51,15 @@ def test_the_messages_are_those_that_are_sent(tiny, pools):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_bytes_are_those_that_are_sent(tiny, pools, dtype):
-    work = job(tiny, frames=13, num_inference_steps=3, decode=False, dtype=dtype, scope=Scope(local_context=2, global_frames=3))
+    work = job(tiny, frames=13, height=16, width=16, decode=False, dtype=dtype, scope=Scope(local_context=2, global_frames=3))
     said = sent_bytes(folder.inspect(str(tiny)), work, 3)
-    two, three = (pools(3).run(checked(Job, **{**dict(work), "num_inference_steps": steps})).ranks for steps in (2, 3))
-    sent = [after.sent_bytes - before.sent_bytes for before, after in zip(two, three)]
+    one, two = (pools(3).run(checked(Job, **{**dict(work), "num_inference_steps": steps})).ranks for steps in (1, 2))
+    sent = [after.sent_bytes - before.sent_bytes for before, after in zip(one, two)]
     assert min(said) > 0 and sent == [2 * each for each in said], "two UNet calls a step, one for each branch of the guidance"
     assert sent_bytes(folder.inspect(str(tiny)), work, 1) == [0]
 
 
-@pytest.mark.parametrize("frames, size", [(16, 32), (32, 32), (16, 64)])
+@pytest.mark.parametrize("frames, size", [(16, 32), (32, 32), (8, 64)])
 def test_the_memory_is_what_tensors_take(tiny, frames, size):
     work = job(tiny, frames=frames, height=size, width=size, guidance_scale=4.0, num_inference_steps=1)
     said = plan(work, 1).memory

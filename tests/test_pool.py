@@ -17,6 +17,7 @@ from harness.processes import ends
 from parallel.job.errors import JobRefused, RankFailed, Stopped
 from parallel.pool import Pool, door, ranks
 from parallel.pool.devices import resolve
+from parallel.pool.launchers import Plain
 from parallel.wire import channel as wire
 
 
@@ -179,7 +180,7 @@ def test_a_rank_that_fails_ends_the_job_with_its_own_traceback(tiny, tmp_path):
 def test_a_package_that_is_missing_on_a_rank_is_named(tiny, tmp_path, monkeypatch):
     (tmp_path / "diffusers.py").write_text("raise ImportError('no diffusers here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Pool(("cpu",)) as pool, pytest.raises(RankFailed) as failed:
+    with Pool(("cpu",), launcher=Plain()) as pool, pytest.raises(RankFailed) as failed:
         pool.run(job(tiny))
     assert str(failed.value).startswith("rank 0 on cpu could not import a package (no diffusers here): install")
 

@@ -1,5 +1,6 @@
 """A run never ends because nobody listens: streams that are closed, full, or gone."""
 
+import io
 import os
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def test_a_line_that_nobody_takes_is_let_go(monkeypatch, name, speak, kind):
 def test_streams_that_the_caller_closed_are_opened_on_nothing():
     """Else a file of the run would become stream 2, and what FFmpeg logs would be written into it."""
     code = (
-        "import os, sys\nfrom parallel.cli import terminal\nterminal.open_streams()\nterminal.say('a')\nterminal.warn('b')\n"
+        "import os, sys\nfrom parallel.cli import generate, terminal\nsys.argv[1:] = ['generate', '--no-such-option']\n"
+        "try:\n  generate.main()\nexcept SystemExit as left:\n  assert left.code == 2\n"
+        "terminal.say('a')\nterminal.warn('b')\n"
         "assert [stream.fileno() for stream in (sys.stdin, sys.stdout, sys.stderr)] == [0, 1, 2]\n"
         "assert os.open(os.devnull, os.O_RDONLY) > 2\nterminal.close_streams()"
     )
@@ -60,8 +63,9 @@ def test_a_bar_lets_go_of_a_terminal_that_is_gone(monkeypatch):
     os.close(theirs)
 
 
-def test_a_name_that_the_terminal_can_not_write_is_said_in_escapes():
-    code = "from parallel.cli import terminal\nterminal.open_streams()\nterminal.say('\\u00e9 \\udcff')"
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True).stdout
-    assert said == b"\\xe9 \\udcff\n"
+def test_a_name_that_the_terminal_can_not_write_is_said_in_escapes(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    terminal.open_streams()
+    terminal.say("\u00e9 \udcff")
+    assert written.getvalue() == b"\\xe9 \\udcff\n"

@@ -26,7 +26,7 @@ RED = "a red circle orbiting clockwise on a gray background"
 
 
 def job(**change) -> Job:
-    values = {"model": str(BUNDLED), "prompts": (Prompt(frame=0, text=RED),), "frames": 24, "height": 64, "width": 64}
+    values = {"model": str(BUNDLED), "prompts": (Prompt(frame=0, text=RED),), "frames": 12, "height": 64, "width": 64}
     values |= {"num_inference_steps": 8, "guidance_scale": 3.0, "scope": Scope(local_context=4, global_frames=4)}
     return checked(Job, **{**values, "decode": False, **change})
 
@@ -36,7 +36,7 @@ def exact(pools) -> torch.Tensor:
     return pools(1).run(job()).latents
 
 
-SHORT = {"frames": 9, "num_inference_steps": 4}  # of what no step or frame sees differently
+SHORT = {"frames": 9, "num_inference_steps": 2, "height": 32, "width": 32}  # of what no step or frame sees differently
 
 
 @pytest.fixture(scope="module")

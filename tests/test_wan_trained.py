@@ -12,18 +12,18 @@ RED, BLUE = (f"a {what} on a gray background" for what in ("red circle orbiting 
 def job(**change) -> Job:
     values = {
         "model": str(BUNDLED_WAN),
-        "prompts": (Prompt(frame=0, text=RED), Prompt(frame=25, text=BLUE)),
+        "prompts": (Prompt(frame=0, text=RED), Prompt(frame=17, text=BLUE)),
         "fade": 8,
-        "frames": 50,
+        "frames": 34,
         "height": 64,
         "width": 64,
-        "num_inference_steps": 8,
+        "num_inference_steps": 5,
         "seed": 7,
     }
     return checked(Job, **{**values, **change})
 
 
-@pytest.mark.parametrize("scheduler, guidance", [("euler", 5.0), ("uni_pc", 1.0), ("euler", 1.0), ("uni_pc", 5.0)])
+@pytest.mark.parametrize("scheduler, guidance", [("euler", 5.0), ("uni_pc", 1.0)])
 def test_any_number_of_ranks_makes_the_same_latents_and_frames(pools, scheduler, guidance):
     work = job(scheduler=scheduler, guidance_scale=guidance)
     one, *others = (pools(size).run(work) for size in (1, 2, 3, 4))
