@@ -12,7 +12,7 @@ SHORT := tests/test_folder_forms.py tests/test_wan_forms.py tests/test_trial.py 
 	tests/test_comfyui.py::test_the_pack_is_imported_without_a_warning_and_no_rank_runs \
 	tests/test_comfyui.py::test_a_shipped_workflow_runs_to_its_end tests/test_comfyui.py::test_the_plan_is_shown_without_a_rank
 
-.PHONY: help demo test bench-test test-oldest test-gpu check bench quality faults model model-quality model-wan model-wan-quality clean
+.PHONY: help demo test bench-test test-oldest test-gpu check bench bench-gpu quality faults model model-quality model-wan model-wan-quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -48,6 +48,9 @@ check: $(ENV)/installed ## format, lint and types
 bench: $(ENV)/installed ## measure speed and memory, into bench/ (about half an hour on two cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 
+bench-gpu: $(ENV)/installed ## measure a full-size Wan on one GPU, into bench/gpu.json (under two minutes on an H100)
+	@$(RUN) -m benchmarks.gpu
+
 quality: $(ENV)/installed ## measure how long videos hold together, into bench/ (about 40 minutes on two cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.coherence
 
@@ -60,8 +63,8 @@ model: $(ENV)/installed ## train the bundled model again, into build/ (about two
 model-quality: $(ENV)/installed ## measure the bundled model: does it show what a caption says?
 	@$(RUN) -m benchmarks.model_quality
 
-model-wan: $(ENV)/installed ## train the bundled Wan model again, into build/ (about two hours on one core)
-	@OMP_NUM_THREADS=1 $(RUN) -m scripts.train_moving_wan --out build/moving-wan/model
+model-wan: $(ENV)/installed ## train the small Wan models again, into build/ (for a GPU)
+	@$(RUN) -m scripts.train_moving_wan --out build/moving-wan/model --out-images build/moving-wan/model-images
 
 model-wan-quality: $(ENV)/installed ## measure the bundled Wan model: does it show what a caption says?
 	@$(RUN) -m benchmarks.model_quality --model assets/moving-shapes-wan

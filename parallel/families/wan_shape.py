@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ..job.job import Frozen
-from ..maths import clips
+from ..maths import clips, rotary
 from ..maths.scope import Span, keys
 from .frame_layer import FrameLayer
 
@@ -83,13 +83,14 @@ class ClipCall:
         block_end = self.latents * (5 * self.item + copies * FLOAT32)
         # What came and its keys and values, while the keys are joined: beside hidden states, those normed, queries, keys, values.
         joining = self.item * (6 * self.latents + (2 + self.travel) * self.arrivals)
-        # Keys and values of all and of one query, and the keys of global ones before they are turned.
-        unturned = min(self.span.frames, self.span.global_frames)
+        # Keys and values of all and of one query, and of global keys, before they are turned, the part that stands for time.
+        head = self.shape.attention_head_dim
+        unturned = min(self.span.frames, self.span.global_frames) * rotary.widths(head)[0] / head
         attending = self.item * (5 * self.latents + 2 * self.arrivals + 2 * self.seen + unturned)
         patch = self.shape.in_channels * prod(self.shape.patch_size)
         texts = TEXT_LENGTH * self.shape.width
         streams = max(block_end, joining, attending) * self.shape.width * self.tokens
-        return streams + self.item * (texts + self.latents * self.tokens * patch)
+        return round(streams) + self.item * (texts + self.latents * self.tokens * patch)
 
     @property
     def kept_bytes(self) -> int:

@@ -39,6 +39,11 @@ class Grid:
         """Return the rotation of frames at some places."""
         return rotary.table(at, self.size, self.head)
 
+    @property
+    def time_width(self) -> int:
+        """How much of a head's width turns with time; it comes first."""
+        return rotary.widths(self.head)[0]
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -176,7 +181,7 @@ class DualScopeAttention:
 
     def _attend(self, plan: Plan, q: torch.Tensor, raw: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Return what each own frame gets of its keys, (B, F, P, N, D), in the memory of the queries; keys are turned in theirs."""
-        kept = raw[:, plan.kept]
+        kept = raw[:, plan.kept, :, :, : self.grid.time_width]
         turned = self._turn(raw, plan.true_places)
         q = self._turn(q, plan.true_places[: q.shape[1]])
         for some in plan.queries:
@@ -194,6 +199,10 @@ class DualScopeAttention:
             x_BFPND[:, cut] = rotary.rotate(x_BFPND[:, cut], self.grid.turn(at[cut]))
         return x_BFPND
 
+    def _turn_in_time(self, x_BFPND: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Return the part of frames that stands for time, turned to their places; rows and columns stay where they are."""
+        return rotary.rotate(x_BFPND, rotary.time_table(at, self.grid.head))
+
     def _slices(self, some: Queries, q: torch.Tensor) -> Iterator[slice]:
         queries, keys = some.keys.shape
         bytes_each = 2 * keys * q[:, 0].numel() * q.element_size()
@@ -204,7 +213,8 @@ class DualScopeAttention:
         found = turned[:, some.keys[cut]]
         pairs, frames, moved_to = some.moved.of(cut, some.keys.shape[1])
         if len(pairs):
-            found.flatten(1, 2)[:, pairs] = self._turn(kept[:, frames], moved_to)
+            time = self.grid.time_width
+            found.flatten(1, 2)[:, pairs, :, :, :time] = self._turn_in_time(kept[:, frames], moved_to)
         return found
 
     def _attend_some(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_local: torch.Tensor) -> torch.Tensor:

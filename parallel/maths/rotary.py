@@ -39,6 +39,12 @@ def table(places: torch.Tensor, grid: tuple[int, int], head: int) -> tuple[torch
     return spread(*(angle.cos().float() for angle in by_axis)), spread(*(angle.sin().float() for angle in by_axis))
 
 
+def time_table(places: torch.Tensor, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cosine and sine of the part that stands for time, float32 (places, 1, 1, its width / 2), the same for all tokens."""
+    angle = rearrange(angles(places, widths(head)[0]), "f d -> f 1 1 d")
+    return angle.cos().float(), angle.sin().float()
+
+
 def rotate(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Return tokens (..., P, N, D) turned by a table, in their own type; pairs lie side by side."""
     cosine, sine = turn

@@ -1,9 +1,11 @@
 """What the benchmarks of Wan reckon with, apart from time."""
 
+import json
+
 import pytest
 import torch
 
-from benchmarks import wan_memory, wan_plan
+from benchmarks import gpu, gpu_page, wan_memory, wan_plan
 from benchmarks.wan_memory import Case
 
 SMALL_VAE = {
@@ -56,3 +58,26 @@ def test_only_a_way_of_whole_videos_waits_for_others(ranks):
         assert len(measured["seconds"]) == 1 and measured["seconds"][0] > 0
         assert (measured["waited"][0] > 0) == way.startswith("whole"), way
     assert len(met[0]) == 10
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_gpu_benchmark_runs_to_its_end_at_toy_sizes(tmp_path, monkeypatch):
+    out = tmp_path / "gpu.json"
+    monkeypatch.setattr("sys.argv", ["gpu", "--device", "cpu", "--toy", "--out", str(out)])
+    assert gpu.main() == 0
+    found = json.loads(out.read_text())
+    assert not found["errors"] and all(row["seconds"] > 0 for row in found["rows"].values())
+    for part in ("attention, 14B, dual scope", "net, 1.3B, 17 latents, dual scope", "decode, ours, in the middle"):
+        assert part in found["rows"] and part in gpu_page.page(found)
+
+
+def test_a_part_of_the_gpu_benchmark_that_breaks_is_told_of_and_ends_no_other(tmp_path, monkeypatch):
+    def breaks(bench):
+        raise RuntimeError("out of luck")
+
+    out = tmp_path / "gpu.json"
+    monkeypatch.setitem(gpu.PARTS, "attention", breaks)
+    monkeypatch.setattr("sys.argv", ["gpu", "--device", "cpu", "--toy", "--out", str(out), "--parts", "attention", "decode"])
+    assert gpu.main() == 1
+    found = json.loads(out.read_text())
+    assert found["errors"] == {"attention": "RuntimeError: out of luck"} and "decode, ours" in found["rows"]
