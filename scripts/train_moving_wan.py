@@ -19,7 +19,7 @@ from transformers import T5TokenizerFast, UMT5EncoderModel
 from scripts.moving_wan import TOKENS, build_text_encoder, build_tokenizer, build_transformer, export, export_for_images
 from scripts.shapes import Scene, all_kinds
 from scripts.train_moving_shapes import load_state, rate, save_state
-from scripts.train_wan_vae import train_vae
+from scripts.train_wan_vae import halves, train_vae
 from scripts.wan_clips import draw_images, draw_texts, encode_scenes, measure
 
 log = logging.getLogger("train")
@@ -140,7 +140,7 @@ def loss_of_texts(
     share = rearrange(sigma, "b f -> b 1 f 1 1")
     times = repeat(1000 * sigma, "b f -> b (f n)", n=16)  # one for each token: 4 by 4 a latent
     heard = hear(told, number, step, generator)
-    with torch.autocast(clips.device.type, dtype=torch.bfloat16):
+    with halves(clips.device):
         guess = net((1 - share) * clips + share * noise, times, heard, return_dict=False)[0]
     error = (guess.float() - (noise - clips)).pow(2).mean((1, 3, 4))
     return (error * ~given).sum() / (~given).sum()
@@ -162,7 +162,7 @@ def loss_of_images(
     share = rearrange(sigma, "b -> b 1 1 1 1")
     noisy = torch.cat([(1 - share) * clips + share * noise, conditions], dim=1)
     heard = hear(told, number, step, generator)
-    with torch.autocast(clips.device.type, dtype=torch.bfloat16):
+    with halves(clips.device):
         guess = net(noisy, 1000 * sigma, heard, return_dict=False)[0]
     return (guess.float() - (noise - clips)).pow(2).mean()
 

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from scripts.moving_wan import FRAMES, LATENTS
 from scripts.shapes import Scene, all_kinds, draw_scene
 from scripts.train_moving_shapes import ORBIT_SPREAD, load_state, save_state
-from scripts.train_wan_vae import clips_of
+from scripts.train_wan_vae import clips_of, halves
 
 log = logging.getLogger("train")
 STILL = 13  # frames of an image that is held: the last of their latents is that of a picture that does not move
@@ -34,7 +34,7 @@ def measure(vae: AutoencoderKLWan, work: Path, device: torch.device) -> dict:
 
 def _posteriors(vae: AutoencoderKLWan, clips_BCFHW: torch.Tensor, at_once: int = 128):
     for part in clips_BCFHW.split(at_once):
-        with torch.autocast(part.device.type, dtype=torch.bfloat16):
+        with halves(part.device):
             yield vae.encode(part).latent_dist
 
 
