@@ -1,7 +1,7 @@
 """Which frames a frame sees: the dual-scope plan as integers (paper sec. 4.2).
 
 Frame i sees its local scope, the frames within `local_context` of it, and the global scope, frames spread evenly over the
-video. A frame in both counts once, as local. At the ends of the video there are fewer neighbours, not fake ones; with
+video; frames that were given as images are always among them. A frame in both counts once, as local. At the ends of the video there are fewer neighbours, not fake ones; with
 `loop` the distance is taken modulo the number of frames. Everything is defined by frame numbers of the whole video, so no
 cut into clips changes what a frame sees.
 """
@@ -22,6 +22,7 @@ class Span:
     global_frames: int
     loop: bool = False
     shift: int = 0  # by how many frames all global ones but the first have moved on
+    pinned: tuple[int, ...] = ()  # frames that are global wherever the others are: those that were given as images
     full: bool = False  # a window grows where an end or a global frame takes something of it: all frames have as many keys
 
 
@@ -48,6 +49,13 @@ def spread(frames: int, count: int, shift: int = 0) -> tuple[int, ...]:
     return () if first is None else tuple(sorted({first, *((place + shift) % frames for place in others)}))
 
 
+def everywhere(span: Span) -> tuple[int, ...]:
+    """Return the frames that all see, ascending: those that are pinned and, of as many as the span says, the rest spread evenly."""
+    pinned = {frame for frame in span.pinned if frame < span.frames}
+    left = span.global_frames - len(pinned - {0})
+    return tuple(sorted({*spread(span.frames, max(left, min(1, span.global_frames)), span.shift), *pinned}))
+
+
 def window(clip: range, reach: int, frames: int, loop: bool) -> tuple[int, ...]:
     """Return the frames within `reach` of any frame of a clip, each once, from the leftmost on."""
     if loop:
@@ -70,12 +78,11 @@ def beside(clip: range, reach: int, span: Span) -> tuple[list[int], list[int]]:
 
 def keys(clip: range, span: Span) -> tuple[int, ...]:
     """Return the frames that a clip's queries need, ascending, its own included."""
-    everywhere = spread(span.frames, span.global_frames, span.shift)
     if span.full:
         near = {place % span.frames for query in clip for place in full_window(query, span)}
     else:
         near = set(window(clip, span.local_context, span.frames, span.loop))
-    return tuple(sorted({*near, *everywhere}))
+    return tuple(sorted({*near, *everywhere(span)}))
 
 
 def full_window(query: int, span: Span) -> range:
@@ -84,10 +91,10 @@ def full_window(query: int, span: Span) -> range:
     It grows by a frame on the shorter side that has one, until the frame has as many keys as one far from the ends and from
     global frames (LVSA, arXiv 2605.31057).
     """
-    everywhere = set(spread(span.frames, span.global_frames, span.shift))
-    most = min(span.frames, 2 * span.local_context + 1 + len(everywhere))
+    spread_out = set(everywhere(span))
+    most = min(span.frames, 2 * span.local_context + 1 + len(spread_out))
     near = local_window(query, span)
-    while len({place % span.frames for place in near} | everywhere) < most:
+    while len({place % span.frames for place in near} | spread_out) < most:
         has_left, has_right = span.loop or near.start > 0, span.loop or near.stop < span.frames
         goes_left = has_left and (not has_right or query - near.start <= near.stop - 1 - query)
         near = range(near.start - 1, near.stop) if goes_left else range(near.start, near.stop + 1)
@@ -111,8 +118,8 @@ def kinds(queries: range, key_frames: tuple[int, ...], span: Span) -> torch.Tens
     apart = (torch.tensor(list(queries))[:, None] - key[None, :]).abs()
     if span.loop:
         apart = torch.minimum(apart, span.frames - apart)
-    everywhere = torch.isin(key, torch.tensor(spread(span.frames, span.global_frames, span.shift), dtype=torch.long))
-    seen = torch.where(everywhere, GLOBAL, UNSEEN).expand_as(apart)
+    is_global = torch.isin(key, torch.tensor(everywhere(span), dtype=torch.long))
+    seen = torch.where(is_global, GLOBAL, UNSEEN).expand_as(apart)
     return torch.where(apart <= span.local_context, LOCAL, seen).to(torch.int8)
 
 
@@ -130,7 +137,7 @@ def block_length(span: Span) -> int:
     """Return how many queries to take at once: long blocks waste masked keys, short ones repeat the shared ones."""
     if 2 * span.local_context + 1 >= span.frames:
         return span.frames
-    return max(8, span.local_context + span.global_frames // 2)
+    return max(8, span.local_context + len(everywhere(span)) // 2)
 
 
 def phase_bias(pair: tuple[float, float], *, timestep: float, done: float, parting: int, ramp: bool) -> float:
