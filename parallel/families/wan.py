@@ -108,6 +108,13 @@ class Wan(Family):
         return Pinning.OWN_TIME if self.has_time_of_each else Pinning.REPLACED
 
     @property
+    def picture_tokens(self) -> tuple[int, int, int] | None:
+        """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's: of 2.1 from images."""
+        return (
+            None if self.looking is None else (self.looking.pictures, self.looking.sizes.tokens, self.looking.sizes.hidden_size)
+        )
+
+    @property
     def own_size(self) -> tuple[int, int] | None:
         """Height and width in pixels of what it was trained on, if its folder says so: released ones do not."""
         return self.training.size
