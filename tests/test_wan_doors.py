@@ -58,8 +58,8 @@ def test_two_nets_need_a_boundary_and_a_boundary_two_nets(wan, single):
         (
             "transformer/config.json",
             {"in_channels": 36},
-            "MODEL/transformer is a net for image-to-video (it wants 36 channels): this version makes videos from text: use a "
-            "text-to-video model, or TI2V-5B",
+            "MODEL/transformer wants 36 channels, and makes 4: this version runs nets that make videos from text (4) or from images "
+            "(12): use one of those",
         ),
         (
             "transformer/config.json",

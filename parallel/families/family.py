@@ -44,6 +44,11 @@ class Family(Frozen):
         found = (getattr(self, name) for name in self.parts_with_weights)
         return tuple(folder for folder in found if folder is not None)
 
+    @property
+    def picture_tokens(self) -> tuple[int, int, int] | None:
+        """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's; None if it takes none."""
+        return None
+
     def latents_shape(self, job: Job) -> tuple[int, int, int, int]:
         """Return the shape (C, T, h, w) of a job's latents."""
         return self.geometry.latents_shape(self.latent_channels, frames=job.frames, height=job.height, width=job.width)

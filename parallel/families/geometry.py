@@ -28,13 +28,19 @@ class Geometry(Frozen):
         return counts.model_copy(update={"global_latents": spread, "local_context": max(1, (trained - spread - 1) // 2)})
 
     def span(self, job: Job) -> Span:
-        """Return how far the latents of a job see: a scope of frames takes all the latents that it reaches into."""
+        """Return how far the latents of a job see: a scope of frames takes all the latents that it reaches into.
+
+        Keyframes are always global; of a given run of frames its ends, so that a long one costs no more than a short one.
+        """
         local, spread = self.local_context, self.global_latents
         if job.scope.local_context is not None:
             local = -(-job.scope.local_context // self.frames_per_latent)
         if job.scope.global_frames is not None:
             spread = -(-job.scope.global_frames // self.frames_per_latent)
-        return Span(self.latents(job.frames), local, spread, job.loop, full=job.scope.full_windows)
+        pinned = {self.latent_of(end) for each in job.keyframes for end in (each.frame, each.last)}
+        return Span(
+            self.latents(job.frames), local, spread, job.loop, pinned=tuple(sorted(pinned)), full=job.scope.full_windows
+        )
 
     def latents(self, frames: int) -> int:
         """Return how many latents a video of so many frames has, at least 1."""

@@ -17,6 +17,7 @@ from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
 from .parts import Place
+from .pinning import Pinning
 from .safety import read_config
 from .unet_shape import UNetShape, count_messages, exchanges, peak_numbers, skip_numbers
 
@@ -107,6 +108,11 @@ class UNet3D(Family):
             fps_cond=ends.fps_cond,
             guidance_scale=parts.read_known(places["unet"].parent / parts.TRAINING, Training()).guidance_scale,
         )
+
+    @property
+    def pinning(self) -> Pinning:
+        """How it takes frames that are given: it knows of none."""
+        return Pinning.REPLACED
 
     @property
     def latent_format(self) -> LatentFormat:

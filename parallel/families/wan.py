@@ -1,4 +1,4 @@
-"""The host half of `WanTransformer3DModel`: Wan 2.1 and 2.2 from text, with one net or two, and the bundled small one.
+"""The host half of `WanTransformer3DModel`: Wan 2.1 and 2.2 from text or images, with one net or two, and the bundled small one.
 
 What its folder holds, how frames become latents, which schedulers suit it, and what a job takes. The formulas of its net and
 VAE are in wan_shape.py and wan_vae_shape.py. Its rank half is models/wan.py.
@@ -17,9 +17,11 @@ from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
 from .parts import Place
+from .pinning import Pinning
 from .safety import read_config
 from .wan_index import Training, read_pipeline, read_training
-from .wan_shape import ClipCall, WanShape, exchanges
+from .wan_pictures import Looking, read_looking
+from .wan_shape import FLOAT32, ClipCall, WanShape, exchanges
 from .wan_vae_shape import WanVAESizes, decode_numbers, decode_reach
 
 TRAIN_TIMESTEPS = 1000
@@ -29,8 +31,8 @@ class Wan(Family):
     """An inspected model of this family."""
 
     net: ClassVar[str] = "transformer"
-    optional_parts: ClassVar[tuple[str, ...]] = ("transformer_2",)
-    parts_with_weights: ClassVar[tuple[str, ...]] = ("transformer", "transformer_2", "vae", "text_encoder")
+    optional_parts: ClassVar[tuple[str, ...]] = ("transformer_2", "image_encoder", "image_processor")
+    parts_with_weights: ClassVar[tuple[str, ...]] = ("transformer", "transformer_2", "vae", "text_encoder", "image_encoder")
     schedulers: ClassVar[dict[str, str]] = {
         "euler": "FlowMatchEulerDiscreteScheduler",
         "uni_pc": "UniPCMultistepScheduler",
@@ -43,11 +45,15 @@ class Wan(Family):
     family: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
     transformer: Place
     transformer_2: Place | None = None
+    image_encoder: Place | None = None
+    image_processor: Place | None = None
     shape: WanShape
     vae_sizes: WanVAESizes
     training: Training
     own_shift: float = Field(gt=0, le=100, allow_inf_nan=False)  # of its schedule
     boundary_ratio: float | None = None
+    has_time_of_each: bool = False  # each latent its own: of TI2V-5B
+    looking: Looking | None = None  # at pictures, of a net that takes their tokens
 
     @classmethod
     def read(cls, places: dict[str, Path]) -> "Wan":
@@ -63,6 +69,9 @@ class Wan(Family):
                 f"{places['transformer'].parent}: wanted transformer_2 together with boundary_ratio in model_index.json, which says "
                 f"from where on it is at work, got {got} alone: get the folder again"
             )
+        looking = read_looking(shape, places)
+        if looking is None:  # a folder may have parts that its net has no use for
+            places = {name: place for name, place in places.items() if name not in ("image_encoder", "image_processor")}
         training = read_training(places["transformer"].parent, pipeline)
         packing = {"scale": vae.scale_factor_spatial, "frames_per_latent": vae.scale_factor_temporal}
         return checked(
@@ -77,6 +86,8 @@ class Wan(Family):
             training=training,
             own_shift=scheduler.get("flow_shift") or scheduler.get("shift") or 1.0,
             boundary_ratio=pipeline.boundary_ratio,
+            has_time_of_each=pipeline.expand_timesteps,
+            looking=looking,
         )
 
     @property
@@ -88,6 +99,20 @@ class Wan(Family):
     def size_step(self) -> int:
         """What height and width must be multiples of, in pixels: a token is a patch of latent pixels."""
         return self.scale * self.shape.patch_size[1]
+
+    @property
+    def pinning(self) -> Pinning:
+        """How it takes frames that are given."""
+        if self.shape.condition_channels:
+            return Pinning.CHANNELS
+        return Pinning.OWN_TIME if self.has_time_of_each else Pinning.REPLACED
+
+    @property
+    def picture_tokens(self) -> tuple[int, int, int] | None:
+        """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's: of 2.1 from images."""
+        return (
+            None if self.looking is None else (self.looking.pictures, self.looking.sizes.tokens, self.looking.sizes.hidden_size)
+        )
 
     @property
     def own_size(self) -> tuple[int, int] | None:
@@ -124,6 +149,8 @@ class Wan(Family):
         """Raise JobRefused if a job asks for what this family can't do."""
         if self.transformer_2 is None and job.guidance_scale_2 is not None:
             raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
+        if job.num_inference_steps:
+            self._check_keyframes(job)
         if job.tuning.reuse_every > 1:
             raise JobRefused("reuse_every: a transformer has no outermost blocks that could run alone: use 1")
         if job.tuning.park_skips == "always":
@@ -132,6 +159,16 @@ class Wan(Family):
             raise JobRefused(
                 "rotate: global frames that move on are not those that stale context keeps: leave one of the two out"
             )
+
+    def _check_keyframes(self, job: Job) -> None:
+        wanted = 0 if self.pinning is not Pinning.CHANNELS else 1 if self.looking is None else self.looking.pictures
+        if job.given_frames < wanted:
+            what = (
+                "an image, such as --image FILE@0"
+                if wanted == 1
+                else "a first and a last image, --image FILE@0 --image FILE@last"
+            )
+            raise JobRefused(f"keyframes: this model makes videos from images, got {job.given_frames}: give it {what}")
 
     def remarks(self, job: Job) -> list[str]:
         """Return what else a plan says of a job: which net is at work when."""
@@ -169,7 +206,7 @@ class Wan(Family):
         span = self.geometry.span(job)
         call = ClipCall(self.shape, self._tokens(job), span, latents, item=job.item_bytes, travel=travel)
         kept = 0 if job.tuning.stale_after is None else call.kept_bytes
-        return (1 if apart else job.branches) * call.peak_bytes + job.branches * kept
+        return (1 if apart else job.branches) * call.peak_bytes + job.branches * kept + self._condition_bytes(job, latents)
 
     def skip_bytes(self, job: Job, latents: int, *, apart: bool) -> int:
         """Return the bytes of host memory that skip tensors take while they are offloaded: there are none."""
@@ -178,6 +215,12 @@ class Wan(Family):
     def decode_bytes(self, job: Job, frames: int) -> int:
         """Return the bytes that the VAE keeps at once while it decodes a clip: it goes latent by latent."""
         return job.item_bytes * decode_numbers(self.vae_sizes, job.height, job.width)
+
+    def _condition_bytes(self, job: Job, latents: int) -> int:
+        """Return the bytes of what a clip's net sees beside its latents: once, and again after each strength's end."""
+        pixels = (job.height // self.scale) * (job.width // self.scale)
+        conditions = 1 + len({each.strength for each in job.keyframes if each.strength < 1})
+        return conditions * latents * self.shape.condition_channels * pixels * FLOAT32
 
     def _tokens(self, job: Job) -> int:
         return self.shape.tokens(job.height // self.scale, job.width // self.scale)

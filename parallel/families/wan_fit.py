@@ -65,9 +65,9 @@ def check(shape: WanShape, vae: WanVAESizes, places: dict[str, Path]) -> None:
     _check_tokenizer(places["tokenizer"])
     _check_net(shape, places["transformer"])
     _check_vae(vae, places["vae"])
-    if shape.in_channels != vae.z_dim:
+    if shape.out_channels != vae.z_dim:
         raise JobRefused(
-            f"the transformer wants latents of {shape.in_channels} channels, {places['vae']} makes {vae.z_dim}: use another VAE"
+            f"the transformer wants latents of {shape.out_channels} channels, {places['vae']} makes {vae.z_dim}: use another VAE"
         )
     text = parts.read_sizes(TextSizes, places["text_encoder"])
     if shape.text_dim != text.d_model:
@@ -100,10 +100,15 @@ def _check_tokenizer(part: Path) -> None:
 
 
 def _check_net(shape: WanShape, part: Path) -> None:
-    if shape.in_channels != shape.out_channels or shape.image_dim is not None or shape.added_kv_proj_dim is not None:
+    if shape.condition_channels not in (0, FRAMES + shape.out_channels):
         raise JobRefused(
-            f"{part} is a net for image-to-video (it wants {shape.in_channels} channels): this version makes videos from text: use a "
-            "text-to-video model, or TI2V-5B"
+            f"{part} wants {shape.in_channels} channels, and makes {shape.out_channels}: this version runs nets that make videos from "
+            f"text ({shape.out_channels}) or from images ({2 * shape.out_channels + FRAMES}): use one of those"
+        )
+    if (shape.image_dim is None) != (shape.added_kv_proj_dim is None) or (shape.image_dim and not shape.condition_channels):
+        raise JobRefused(
+            f"{part / 'config.json'}: image_dim, added_kv_proj_dim: wanted both, of a net that makes videos from images, or neither: "
+            "get the folder again"
         )
     time, height, width = shape.patch_size
     if time != 1 or height != width:

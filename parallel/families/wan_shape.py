@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ..job.job import Frozen
 from ..maths import clips, rotary
-from ..maths.scope import Span, keys
+from ..maths.scope import Span, everywhere, keys
 from .frame_layer import FrameLayer
 
 Size = Annotated[int, Field(ge=1)]
@@ -30,6 +30,7 @@ class WanShape(Frozen):
     num_layers: int = Field(40, ge=1)
     image_dim: int | None = None
     added_kv_proj_dim: int | None = None
+    pos_embed_seq_len: int | None = None
     # Of its table of rotary positions, which diffusers makes, times the width of a head, before any weight is looked at.
     rope_max_seq_len: int = Field(1024, ge=1, le=1 << 14)
 
@@ -37,6 +38,11 @@ class WanShape(Frozen):
     def width(self) -> int:
         """Numbers of a token."""
         return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels that say which frames are given as images, and what these show; 0 of a net that takes none."""
+        return self.in_channels - self.out_channels
 
     def tokens(self, height: int, width: int) -> int:
         """Return how many tokens a latent of a size has."""
@@ -66,7 +72,7 @@ class ClipCall:
     @property
     def seen(self) -> int:
         """How many latents one attends to."""
-        return min(self.span.frames, 2 * self.span.local_context + 1 + self.span.global_frames)
+        return min(self.span.frames, 2 * self.span.local_context + 1 + len(everywhere(self.span)))
 
     @cached_property
     def arrivals(self) -> int:
@@ -85,7 +91,7 @@ class ClipCall:
         joining = self.item * (6 * self.latents + (2 + self.travel) * self.arrivals)
         # Keys and values of all and of one query, and of global keys, before they are turned, the part that stands for time.
         head = self.shape.attention_head_dim
-        unturned = min(self.span.frames, self.span.global_frames) * rotary.widths(head)[0] / head
+        unturned = len(everywhere(self.span)) * rotary.widths(head)[0] / head
         attending = self.item * (5 * self.latents + 2 * self.arrivals + 2 * self.seen + unturned)
         patch = self.shape.in_channels * prod(self.shape.patch_size)
         texts = TEXT_LENGTH * self.shape.width

@@ -8,7 +8,7 @@ from .safety import read_config, weight_count
 
 # How diffusers (`diffusion_pytorch_model`) and transformers (`model`) name the weights of a part, whole or as an index of
 # shards, each of any variant; the third is how diffusers named the index of a variant until 0.31.
-STEMS = {"text_encoder": "model"}
+STEMS = {"text_encoder": "model", "image_encoder": "model"}
 _WHOLE = re.compile(r"(?:\.(?P<variant>[^.]+))?\.safetensors")
 _INDEX = re.compile(r"\.safetensors(?:\.(?P<old>[^.]+))?\.index(?:\.(?P<variant>[^.]+))?\.json")
 _SHARD = re.compile(r".*-\d+-of-\d+\.safetensors")

@@ -48,6 +48,24 @@ class Prompt(Frozen):
     text: Text
 
 
+class Keyframe(Frozen):
+    """A picture that is given, or a run of frames, and where in the video it stands. Its pixels travel beside the job."""
+
+    frame: int = Field(ge=0, lt=MAX_FRAMES, description="of the video, that shows its first picture")
+    count: int = Field(1, ge=1, le=MAX_FRAMES, description="pictures: consecutive frames of the video")
+    strength: float = Field(
+        1.0, gt=0, le=1, allow_inf_nan=False, description="share of the schedule, from its noisy begin on, for which it holds"
+    )
+    keep: bool = Field(
+        False, description="what is given out shows the given pixels themselves, and not what the model made of them"
+    )
+
+    @property
+    def last(self) -> int:
+        """The frame of the video that shows its last picture."""
+        return self.frame + self.count - 1
+
+
 class Scope(Frozen):
     """Which frames a frame attends to, and with what bias (paper sec. 4.2). Pairs are (early phase, late phase)."""
 
@@ -153,6 +171,7 @@ class Job(Frozen):
     seed: int = Field(0, ge=0, lt=2**64)
     scheduler: Scheduler = "model"
     loop: bool = False
+    keyframes: tuple[Keyframe, ...] = Field((), max_length=10_000)
     noise: Noise = Noise()
     scope: Scope = Scope()
     tuning: Tuning = Tuning()
@@ -175,6 +194,25 @@ class Job(Frozen):
                 f"use frames 0 to {self.frames - 1}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_keyframes(self) -> "Job":
+        for before, after in pairwise(self.keyframes):
+            if after.frame <= before.last:
+                raise ValueError(
+                    f"keyframes: frame {after.frame} comes after frame {before.last}: sort them, one picture a frame"
+                )
+        if self.keyframes and self.keyframes[-1].last >= self.frames:
+            raise ValueError(
+                f"keyframes: frame {self.keyframes[-1].last} is past the end of a video of {self.frames} frames: use frames 0 to "
+                f"{self.frames - 1}"
+            )
+        return self
+
+    @property
+    def given_frames(self) -> int:
+        """How many pictures all keyframes have together: their pixels are (these, height, width, 3)."""
+        return sum(keyframe.count for keyframe in self.keyframes)
 
     @property
     def most_guidance(self) -> float:

@@ -9,6 +9,14 @@ from .guidance import NEGATIVE
 
 
 @dataclass(frozen=True)
+class Images:
+    """What a net that makes videos from images gets of them, the same in all branches."""
+
+    channels_BCFHW: torch.Tensor  # beside a clip's latents: which frames are given, and what they show
+    tokens_FLD: torch.Tensor | None = None  # of some pictures, beside a prompt's
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """Embeddings of some branches by frame, (B x F, L, D), made when a slice of frames asks for them."""
 

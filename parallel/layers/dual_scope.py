@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from math import prod
 from typing import Any
 
 import torch
@@ -135,7 +136,10 @@ class Plans:
 
 
 class DualScopeAttention:
-    """Stands in for a self-attention's processor on a clip's tokens, (B, F x P, D); uses and leaves the module's own weights."""
+    """Stands in for a self-attention's processor on a clip's tokens; uses and leaves the module's own weights.
+
+    They are (B, F x P, D), or (B x F, P, D) where each frame has a time of its own.
+    """
 
     def __init__(self, view: View, plans: Plans, grid: Grid, *, travel: Travel, trained_keys: int | None = None):
         self.view, self.plans, self.grid = view, plans, grid
@@ -145,9 +149,10 @@ class DualScopeAttention:
     def __call__(self, attn: Any, hidden_states: torch.Tensor, *unused: Any, **unused_too: Any) -> torch.Tensor:
         """Return the attention's output, of the input's shape."""
         plan = self.plans.of(self.view.call.step)
-        x_BFPD = rearrange(hidden_states, "b (f p) d -> b f p d", f=len(self.view.clip))
+        flat = rearrange(hidden_states, "b s d -> (b s) d")
+        x_BFPD = rearrange(flat, "(b f p) d -> b f p d", f=len(self.view.clip), p=prod(self.grid.size))
         out = self._attend(plan, *self._project(attn, x_BFPD, plan.route))
-        made = attn.to_out[0](rearrange(out, "b f p n d -> b (f p) (n d)"))
+        made = attn.to_out[0](rearrange(out, "b f p n d -> (b f p) (n d)").view_as(hidden_states))
         return attn.to_out[1](made)
 
     def _project(self, attn: Any, x_BFPD: torch.Tensor, route: Route) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ the window: true distances beyond the trained length make attention snap back to
 from dataclasses import dataclass
 from typing import Literal
 
-from .scope import Span, full_window, local_window, spread
+from .scope import Span, everywhere, full_window, local_window
 
 Rule = Literal["near", "true"]
 
@@ -24,10 +24,10 @@ class Keys:
 
 def keys(query: int, span: Span, rule: Rule) -> Keys:
     """Return what one frame attends to, and where it stands; a frame that is local and global counts once, as local."""
-    everywhere = spread(span.frames, span.global_frames, span.shift)
-    window = full_window(query, span, frozenset(everywhere)) if span.full else local_window(query, span)
+    spread_out = frozenset(everywhere(span))
+    window = full_window(query, span, spread_out) if span.full else local_window(query, span)
     local = {place % span.frames for place in window}
-    far = sorted(true_place(query, frame, span) for frame in everywhere if frame not in local)
+    far = sorted(true_place(query, frame, span) for frame in spread_out if frame not in local)
     left, right = [place for place in far if place < window.start], [place for place in far if place >= window.stop]
     frames = tuple(place % span.frames for place in (*left, *window, *right))
     if rule == "near":

@@ -1,9 +1,9 @@
 """Which frames a frame sees: the dual-scope plan as integers (paper sec. 4.2).
 
 Frame i sees its local scope, the frames within `local_context` of it, and the global scope, frames spread evenly over the
-video. A frame in both counts once, as local. At the ends of the video there are fewer neighbours, not fake ones; with
-`loop` the distance is taken modulo the number of frames. Everything is defined by frame numbers of the whole video, so no
-cut into clips changes what a frame sees.
+video; frames that were given as images are always among them. A frame in both counts once, as local. At the ends of the video
+there are fewer neighbours, not fake ones; with `loop` the distance is taken modulo the number of frames. Everything is defined by
+frame numbers of the whole video, so no cut into clips changes what a frame sees.
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ class Span:
     global_frames: int
     loop: bool = False
     shift: int = 0  # by how many frames all global ones but the first have moved on
+    pinned: tuple[int, ...] = ()  # frames that are global wherever the others are: those that were given as images
     full: bool = False  # a window grows where an end or a global frame takes something of it: all frames have as many keys
 
 
@@ -48,6 +49,13 @@ def spread(frames: int, count: int, shift: int = 0) -> tuple[int, ...]:
     return () if first is None else tuple(sorted({first, *((place + shift) % frames for place in others)}))
 
 
+def everywhere(span: Span) -> tuple[int, ...]:
+    """Return the frames that all see, ascending: those that are pinned and, of as many as the span says, the rest spread evenly."""
+    pinned = {frame for frame in span.pinned if frame < span.frames}
+    left = span.global_frames - len(pinned - {0})
+    return tuple(sorted({*spread(span.frames, max(left, min(1, span.global_frames)), span.shift), *pinned}))
+
+
 def window(clip: range, reach: int, frames: int, loop: bool) -> tuple[int, ...]:
     """Return the frames within `reach` of any frame of a clip, each once, from the leftmost on."""
     if loop:
@@ -70,14 +78,14 @@ def beside(clip: range, reach: int, span: Span) -> tuple[list[int], list[int]]:
 
 def keys(clip: range, span: Span) -> tuple[int, ...]:
     """Return the frames that a clip's queries need, ascending, its own included."""
-    everywhere = frozenset(spread(span.frames, span.global_frames, span.shift))
+    spread_out = frozenset(everywhere(span))
     if span.full:
-        windows = [full_window(query, span, everywhere) for query in clip]
+        windows = [full_window(query, span, spread_out) for query in clip]
         together = range(min(each.start for each in windows), max(each.stop for each in windows))  # each holds its own query
         near = {place % span.frames for place in together}
     else:
         near = set(window(clip, span.local_context, span.frames, span.loop))
-    return tuple(sorted({*near, *everywhere}))
+    return tuple(sorted({*near, *spread_out}))
 
 
 def full_window(query: int, span: Span, spread_out: frozenset[int]) -> range:
@@ -116,8 +124,8 @@ def kinds(queries: range, key_frames: tuple[int, ...], span: Span) -> torch.Tens
     apart = (torch.tensor(list(queries))[:, None] - key[None, :]).abs()
     if span.loop:
         apart = torch.minimum(apart, span.frames - apart)
-    everywhere = torch.isin(key, torch.tensor(spread(span.frames, span.global_frames, span.shift), dtype=torch.long))
-    seen = torch.where(everywhere, GLOBAL, UNSEEN).expand_as(apart)
+    is_global = torch.isin(key, torch.tensor(everywhere(span), dtype=torch.long))
+    seen = torch.where(is_global, GLOBAL, UNSEEN).expand_as(apart)
     return torch.where(apart <= span.local_context, LOCAL, seen).to(torch.int8)
 
 
@@ -135,7 +143,7 @@ def block_length(span: Span) -> int:
     """Return how many queries to take at once: long blocks waste masked keys, short ones repeat the shared ones."""
     if 2 * span.local_context + 1 >= span.frames:
         return span.frames
-    return max(8, span.local_context + span.global_frames // 2)
+    return max(8, span.local_context + len(everywhere(span)) // 2)
 
 
 def phase_bias(pair: tuple[float, float], *, timestep: float, done: float, parting: int, ramp: bool) -> float:

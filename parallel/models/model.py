@@ -3,7 +3,7 @@
 Its other half, what a family is to the host, is the inspected folder (families/), which a model has as `folder`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -13,9 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..families.table import ModelFolder
 from ..job.job import Job
 from ..layers.compiled import Compiler
-from ..layers.conditioning import Conditioning
+from ..layers.conditioning import Conditioning, Images
 from ..layers.patch import Change
 from ..layers.view import View
+
+Frames = Callable[[range], torch.Tensor]  # frames of a video by their numbers: (F, H, W, 3), uint8 or float from 0 to 1
 
 
 class Model(Protocol):
@@ -34,6 +36,10 @@ class Model(Protocol):
     @property
     def text_encoder(self) -> PreTrainedModel | None:
         """None where the first rank alone has it, since it is large."""
+
+    @property
+    def image_encoder(self) -> PreTrainedModel | None:
+        """What looks at pictures; None where the model has none, or the first rank alone has it."""
 
     @property
     def vae(self) -> nn.Module: ...
@@ -64,8 +70,18 @@ class Model(Protocol):
     def changes(self, net: nn.Module, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None) -> list[Change]:
         """Return what makes a net work on a clip, exact where it mixes frames; raise ValueError on a net of another shape."""
 
-    def guess(self, net: nn.Module, x_BCFHW: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """Return what a net, changed, makes of latents at a timestep: (B, C, F, h, w), a row a branch of the conditioning."""
+    def guess(
+        self,
+        net: nn.Module,
+        x_BCFHW: torch.Tensor,
+        timestep: torch.Tensor,
+        conditioning: Conditioning,
+        images: Images | None = None,
+    ) -> torch.Tensor:
+        """Return what a net, changed, makes of latents at a timestep: (B, C, F, h, w), a row a branch of the conditioning.
+
+        A timestep is a number or, of a net that has a time of each latent, one a latent, (F,).
+        """
 
     def decode(self, latents_BCFHW: torch.Tensor, first: int, wanted: Sequence[range]) -> Iterator[tuple[range, torch.Tensor]]:
         """Yield (frames of the video, their pictures (F, 3, H, W)) of some runs of latents, ascending, a few frames at a time.
@@ -73,8 +89,11 @@ class Model(Protocol):
         The latents are those of the video from number `first` on: those that are wanted, and what their decode depends on.
         """
 
-    def encode(self, frames_FHWC: torch.Tensor, first: int, wanted: range) -> Iterator[torch.Tensor]:
+    def encode(self, frames: Frames, wanted: range) -> Iterator[torch.Tensor]:
         """Yield consecutive latents, (1, C, F, h, w) each, that make up those wanted: the mode of the VAE's posterior.
 
-        The frames, uint8 or float from 0 to 1, are those of the video from the first frame of latent `first` on.
+        Frames are asked for when it is their turn: those wanted, and before them what these depend on (`encode_reach`).
         """
+
+    def look(self, pictures_FHWC: torch.Tensor) -> torch.Tensor:
+        """Return the tokens of pictures, uint8 or float from 0 to 1, as a net takes them beside a prompt's: (F, L, D)."""

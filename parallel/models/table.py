@@ -14,7 +14,7 @@ from .wan import WanModel
 FAMILIES: dict[str, Any] = {"UNet3DConditionModel": UNet3DModel, "WanTransformer3DModel": WanModel}
 
 
-TEXT_RANK = 0  # has the text encoder where ranks share it
+TEXT_RANK = 0  # has the text encoder where ranks share it, and what looks at pictures
 
 
 def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK) -> Model:

@@ -26,13 +26,14 @@ from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
 from ..layers.call import Call
 from ..layers.compiled import Compiler
-from ..layers.conditioning import Conditioning
+from ..layers.conditioning import Conditioning, Images
 from ..layers.conv import CONVS, FrameConvs
 from ..layers.frames import OverFrames
 from ..layers.patch import Change, Swap
 from ..layers.reuse import Deep, DeepDown, DeepLast
 from ..layers.view import View
 from . import weights
+from .model import Frames
 
 FPS = "fps_embedding."
 # Layers that never look across frames, and which of their arguments, beside the first, have a row a frame.
@@ -56,6 +57,7 @@ class UNet3DModel:
     tokenizer: PreTrainedTokenizerBase
 
     decode_reach = encode_reach = 0  # a VAE for pictures
+    image_encoder = None
 
     @classmethod
     def load(cls, folder: UNet3D, dtype: torch.dtype, *, with_text: bool) -> "UNet3DModel":
@@ -97,8 +99,14 @@ class UNet3DModel:
         return found + (reuse_changes(net, view.call) if job.tuning.reuse_every > 1 else [])
 
     def guess(
-        self, net: UNet3DConditionModel, x_BCFHW: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+        self,
+        net: UNet3DConditionModel,
+        x_BCFHW: torch.Tensor,
+        timestep: torch.Tensor,
+        conditioning: Conditioning,
+        images: Images | None = None,
     ) -> torch.Tensor:
+        assert images is None, "the net knows of none"
         return net(x_BCFHW, timestep, encoder_hidden_states=conditioning, return_dict=False)[0]
 
     def decode(self, latents_BCFHW: torch.Tensor, first: int, wanted: Sequence[range]) -> Iterator[tuple[range, torch.Tensor]]:
@@ -112,14 +120,17 @@ class UNet3DModel:
                     pictures = self.vae.decode(part_FCHW.to(self.vae.device, self.dtype)).sample
                 yield some, pictures
 
-    def encode(self, frames_FHWC: torch.Tensor, first: int, wanted: range) -> Iterator[torch.Tensor]:
+    def encode(self, frames: Frames, wanted: range) -> Iterator[torch.Tensor]:
         for number in wanted:
-            frame_HWC = frames_FHWC[number - first]
+            (frame_HWC,) = frames(range(number, number + 1))
             picture = frame_HWC if frame_HWC.is_floating_point() else frame_HWC.float() / 255
             image = (rearrange(picture, "h w c -> 1 c h w") * 2 - 1).to(self.vae.device, self.dtype)
             with torch.inference_mode():
                 latent = self.vae.encode(image).latent_dist.mode().float() * self.folder.scaling_factor
             yield latent[:, :, None]
+
+    def look(self, pictures_FHWC: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("its net takes no tokens of pictures")
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -1,4 +1,4 @@
-"""The rank half of `WanTransformer3DModel`: Wan 2.1 and 2.2 from text, with one net or two, and the bundled small one.
+"""The rank half of `WanTransformer3DModel`: Wan 2.1 and 2.2 from text or images, with one net or two, and the bundled small one.
 
 All that mixes latents is the self-attention of each block; all that a prompt reaches is the cross-attention. Both have processors
 of ours; the feed-forward works in slices; the table of rotary positions, which ends at 1,024 latents, is not used.
@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from einops import rearrange
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from ..families.wan import Wan
 from ..families.wan_shape import TEXT_LENGTH
@@ -22,14 +22,16 @@ from ..job.errors import JobRefused
 from ..job.job import Job
 from ..layers import travel
 from ..layers.compiled import Compiler
-from ..layers.conditioning import Conditioning
-from ..layers.cross_attention import Run, TextAttention, stack
+from ..layers.conditioning import Conditioning, Images
+from ..layers.cross_attention import Heard, TextAttention, stack
 from ..layers.dual_scope import DualScopeAttention, Grid, Plans
 from ..layers.patch import Change, Swap
 from ..layers.tokens import OverTokens
 from ..layers.view import View
 from ..maths import clips
 from . import wan_vae, weights
+from .model import Frames
+from .pictures import prepare
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class WanModel:
     vae: AutoencoderKLWan
     text_encoder: UMT5EncoderModel | None
     tokenizer: PreTrainedTokenizerBase
+    image_encoder: CLIPVisionModel | None = None
 
     @classmethod
     def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
@@ -54,7 +57,7 @@ class WanModel:
             raise JobRefused(
                 f"the VAE of Wan 2.2 5B needs diffusers 0.35 or newer, this is {diffusers.__version__}: install diffusers>=0.35"
             )
-        second = folder.transformer_2
+        second, looks = folder.transformer_2, folder.image_encoder if with_text else None
         return cls(
             folder=folder,
             dtype=dtype,
@@ -63,6 +66,7 @@ class WanModel:
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
             text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
             tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
+            image_encoder=None if looks is None else weights.load(CLIPVisionModel, looks, dtype, may_have=""),
         )
 
     @property
@@ -103,13 +107,13 @@ class WanModel:
         plans = Plans(view, job.scope.places, job.scope.rotate)
         to_keys = net.blocks[0].attn1.to_k
         what = travel.choose(job.tuning.travel, to_keys, view, tokens=size[0] * size[1], branches=job.branches)
-        runs: dict[int, list[Run]] = {}
+        heard: dict[int, Heard] = {}
         found: list[Change] = [] if compiler is None else [compiler]
         for block in net.blocks:
             dual = DualScopeAttention(view, plans, grid, travel=what, trained_keys=self._trained_keys(job))
             feed_forward = block.ffn if compiler is None else compiler(block.ffn)
             found.append(Swap(block.attn1, "processor", dual))
-            found.append(Swap(block.attn2, "processor", TextAttention(view, runs)))
+            found.append(Swap(block.attn2, "processor", TextAttention(view, heard, tokens=size[0] * size[1])))
             found.append(Swap(block, "ffn", OverTokens(feed_forward, view.slices, width=self.folder.shape.ffn_dim)))
         return found
 
@@ -118,11 +122,27 @@ class WanModel:
         return None if frames is None else self.folder.geometry.latents(frames)
 
     def guess(
-        self, net: WanTransformer3DModel, x_BCFHW: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+        self,
+        net: WanTransformer3DModel,
+        x_BCFHW: torch.Tensor,
+        timestep: torch.Tensor,
+        conditioning: Conditioning,
+        images: Images | None = None,
     ) -> torch.Tensor:
         texts_SLD, runs = stack(conditioning)
-        net.blocks[0].attn2.processor.begin(runs)  # for all blocks
-        return net(x_BCFHW, timestep.expand(len(x_BCFHW)), texts_SLD, return_dict=False)[0]
+        pictures = None
+        if images is not None:
+            channels = images.channels_BCFHW.to(x_BCFHW).expand(len(x_BCFHW), -1, -1, -1, -1)
+            x_BCFHW = torch.cat([x_BCFHW, channels], dim=1)
+            if images.tokens_FLD is not None:
+                pictures = net.condition_embedder.image_embedder(images.tokens_FLD)
+        net.blocks[0].attn2.processor.begin(Heard(runs, pictures))  # for all blocks
+        if timestep.ndim == 0:
+            return net(x_BCFHW, timestep.expand(len(x_BCFHW)), texts_SLD, return_dict=False)[0]
+        # Latents become the batch, so that a time, and what the net makes of it, is one a latent: stock makes it one a token.
+        frames = rearrange(x_BCFHW, "b c f h w -> (b f) c 1 h w")
+        made = net(frames, timestep.repeat(len(x_BCFHW)), texts_SLD, return_dict=False)[0]
+        return rearrange(made, "(b f) c 1 h w -> b c f h w", b=len(x_BCFHW))
 
     def decode(self, latents_BCFHW: torch.Tensor, first: int, wanted: Sequence[range]) -> Iterator[tuple[range, torch.Tensor]]:
         for run in wanted:
@@ -133,16 +153,23 @@ class WanModel:
             for number, pictures in zip(run, frames, strict=True):
                 yield self.folder.geometry.frames_of(range(number, number + 1)), rearrange(pictures, "1 c f h w -> f c h w")
 
-    def encode(self, frames_FHWC: torch.Tensor, first: int, wanted: range) -> Iterator[torch.Tensor]:
-        video = rearrange(frames_FHWC, "f h w c -> 1 c f h w")
-        halo = wanted.start - first
-        for raw in wan_vae.encode(self.vae, video, halo=halo, from_start=first == 0, prepare=self._prepare):
+    def encode(self, frames: Frames, wanted: range) -> Iterator[torch.Tensor]:
+        first = clips.before(wanted, self.encode_reach).start
+        numbers = (self.folder.geometry.frames_of(range(latent, latent + 1)) for latent in range(first, wanted.stop))
+        parts = (self._prepare(frames(each)) for each in numbers)
+        for raw in wan_vae.encode_parts(self.vae, parts, halo=wanted.start - first, from_start=first == 0):
             yield self.folder.latent_format.from_raw(raw, dim=1)
 
-    def _prepare(self, frames: torch.Tensor) -> torch.Tensor:
+    def _prepare(self, frames_FHWC: torch.Tensor) -> torch.Tensor:
         """Return frames, uint8 or float from 0 to 1, as the VAE takes them."""
-        shares = frames if frames.is_floating_point() else frames.float() / 255
-        return (shares * 2 - 1).to(self.vae.device, self.dtype)
+        shares = frames_FHWC if frames_FHWC.is_floating_point() else frames_FHWC.float() / 255
+        return rearrange(shares * 2 - 1, "f h w c -> 1 c f h w").to(self.vae.device, self.dtype)
+
+    def look(self, pictures_FHWC: torch.Tensor) -> torch.Tensor:
+        assert self.image_encoder is not None and self.folder.looking is not None, "another rank has it, or none"
+        pixels_FCHW = prepare(pictures_FHWC, self.folder.looking.preprocessor).to(self.image_encoder.device, self.dtype)
+        with torch.inference_mode():
+            return self.image_encoder(pixels_FCHW, output_hidden_states=True).hidden_states[-2]
 
 
 def _load_net(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:

@@ -6,7 +6,7 @@ frames, or the latents, of stock's pass over the whole video; of a long clip no 
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -17,7 +17,6 @@ from diffusers.models.autoencoders import autoencoder_kl_wan as wan
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 
-Prepare = Callable[[torch.Tensor], torch.Tensor]
 FRAMES = 4  # of a latent, but for the video's first, which is of one
 
 
@@ -31,11 +30,6 @@ def encode_reach(vae: AutoencoderKLWan) -> int:
     """Return how many latents' frames before a clip count for it: 28 for released VAEs. Raises ValueError as `encode` does."""
     _check_form(vae)
     return reaches(vae.encoder)[0]
-
-
-def as_they_are(frames_BCFHW: torch.Tensor) -> torch.Tensor:
-    """Return frames that the VAE takes."""
-    return frames_BCFHW
 
 
 @torch.inference_mode()
@@ -53,15 +47,11 @@ def decode(vae: AutoencoderKLWan, latents_BCFHW: torch.Tensor, *, halo: int, fro
         yield frames.clamp(-1, 1)
 
 
-@torch.inference_mode()
-def encode(
-    vae: AutoencoderKLWan, frames_BCFHW: torch.Tensor, *, halo: int, from_start: bool, prepare: Prepare = as_they_are
-) -> Iterator[torch.Tensor]:
+def encode(vae: AutoencoderKLWan, frames_BCFHW: torch.Tensor, *, halo: int, from_start: bool) -> Iterator[torch.Tensor]:
     """Yield the latents of frames in [-1, 1] after those of the first `halo` latents, (B, C, 1, H, W) each: the mode.
 
-    They are not normalized. `from_start`: the first frame given is the video's first, a latent by itself. `prepare` makes frames
-    what the VAE takes, a latent's at a time, where they are something else. Raises ValueError on a halo that is too short, on
-    frames that are no whole latents, and on a VAE that this diffusers can't build.
+    They are not normalized. `from_start`: the first frame given is the video's first, a latent by itself. Raises ValueError on
+    a halo that is too short, on frames that are no whole latents, and on a VAE that this diffusers can't build.
     """
     begin = _begin(halo, encode_reach(vae), from_start)
     lacking = FRAMES - 1 if from_start else 0
@@ -70,10 +60,21 @@ def encode(
         wanted = "4n + 1 frames from the video's start" if from_start else "4n frames"
         raise ValueError(f"cannot encode {frames_BCFHW.shape[2]} frames, a latent is of {FRAMES}: give {wanted}")
     starts = [n * FRAMES - lacking for n in range(begin, stop)]
-    parts = (prepare(frames_BCFHW[:, :, max(0, start) : start + FRAMES]) for start in starts)
+    parts = (frames_BCFHW[:, :, max(0, start) : start + FRAMES] for start in starts)
+    return encode_parts(vae, parts, halo=halo - begin, from_start=from_start and begin == 0)
+
+
+@torch.inference_mode()
+def encode_parts(
+    vae: AutoencoderKLWan, parts: Iterator[torch.Tensor], *, halo: int, from_start: bool
+) -> Iterator[torch.Tensor]:
+    """Yield as `encode` does, given the frames of each latent, (B, C, 4, H, W), when it is their turn: no more is in memory.
+
+    The halo is as long as `encode_reach` says, or shorter where it begins with the video's first frame.
+    """
     patch_size = vae.config.get("patch_size")
     patches = parts if patch_size is None else (wan.patchify(part, patch_size) for part in parts)
-    for moments in _stream(vae.encoder, patches, ahead=halo - begin, from_start=from_start and begin == 0):
+    for moments in _stream(vae.encoder, patches, ahead=halo, from_start=from_start):
         yield DiagonalGaussianDistribution(vae.quant_conv(moments)).mode()
 
 

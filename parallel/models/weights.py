@@ -1,6 +1,7 @@
 """Weights from safetensors, complete or not at all: diffusers and transformers fill what a file lacks with noise."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ SLACK = 1.25  # a configuration may make this many times the numbers that its fi
 # transformers 4.56 renamed a keyword, and took the old one for a while; 5 dropped a prefix from the names of CLIPTextModel's
 # weights.
 DTYPE = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
-CLIP_PREFIX = "text_model."
+CLIP_PREFIX = re.compile("^(text_model|vision_model)[.]")
 # One weight of T5's encoders: files have it by one of these names, or by both, and versions of transformers want one or the other.
 T5_WORDS = ("shared.weight", "encoder.embed_tokens.weight")
 
@@ -86,8 +87,8 @@ def _transformers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -
 
 def spelled(weights: Mapping[str, Any], wanted: Shapes) -> dict[str, Any]:
     """Return weights by the names that the installed transformers wants, whichever version wrote them."""
-    names = {name.removeprefix(CLIP_PREFIX): name for name in wanted}
-    found = {names.get(name.removeprefix(CLIP_PREFIX), name): weight for name, weight in weights.items()}
+    names = {CLIP_PREFIX.sub("", name): name for name in wanted}
+    found = {names.get(CLIP_PREFIX.sub("", name), name): weight for name, weight in weights.items()}
     words = [found[name] for name in T5_WORDS if name in found]
     return {**dict.fromkeys(T5_WORDS, words[0]), **found} if words else found
 

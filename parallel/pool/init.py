@@ -1,4 +1,4 @@
-"""What a job starts from, checked before any rank works: an init is of the job's size, and its numbers are finite."""
+"""What a job starts from, checked before any rank works: an init and keyframes are of its size, and their numbers finite."""
 
 import torch
 
@@ -25,6 +25,20 @@ def check_init(job: Job, model: ModelFolder, init: torch.Tensor | None, *, is_la
     if tuple(init.shape) not in (whole, one):
         raise JobRefused(f"init: wanted {kind} of shape {whole} or {one}, got {tuple(init.shape)}")
     check_finite("init", init)
+
+
+def check_keyframes(job: Job, keyframes: torch.Tensor | None) -> None:
+    """Raise JobRefused unless the pixels of a job's keyframes are there, and of its size."""
+    wanted = (job.given_frames, job.height, job.width, 3)
+    if keyframes is None and not job.keyframes:
+        return
+    got = "none" if keyframes is None else tuple(keyframes.shape)
+    if got != wanted:
+        raise JobRefused(
+            f"keyframes: wanted pixels of shape {wanted}, got {got}: give each keyframe's pictures, in their order"
+        )
+    assert keyframes is not None
+    check_finite("keyframes", keyframes)
 
 
 def check_finite(name: str, values: torch.Tensor) -> None:

@@ -14,7 +14,7 @@ from ..job.errors import Overflowed, RankFailed, RankLost, Stopped
 from ..job.job import Job
 from ..wire.messages import Done, Phase, RankReport, Ready, Step, Work
 from .devices import usable_cores
-from .init import check_init
+from .init import check_init, check_keyframes
 from .launchers import Launcher, fastest_launcher
 from .listen import listen, send
 from .ranks import START_SECONDS, Ranks
@@ -120,6 +120,7 @@ class Pool:
         model: ModelFolder | None = None,
         init: torch.Tensor | None = None,
         init_is_latents: bool = False,
+        keyframes: torch.Tensor | None = None,
         stored: Stored | None = None,
         keeper: Keeper | None = None,
         on_step: Callable[[Step, torch.Tensor], None] = lambda step, latents: None,
@@ -129,7 +130,8 @@ class Pool:
         """Make a video, with `model` if the job's folder was inspected already: the ranks load what the host saw then.
 
         `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1]; one frame serves for all. With `init_is_latents` it is
-        latents (C, T or 1, h, w) as the net sees them. With 0 steps it is only encoded or decoded. `on_step` gets every step of
+        latents (C, T or 1, h, w) as the net sees them. `keyframes` are the pictures of all of the job's, (pictures, H, W, 3),
+        of either type; a `stored` job's come with it. With 0 steps it is only encoded or decoded. `on_step` gets every step of
         every rank, and the latents (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left
         start again from the last one, and `on_notice` gets the reason, as it gets what ranks have to say to the user. `stored`
         goes on from a file that a `keeper` wrote.
@@ -140,8 +142,11 @@ class Pool:
         """
         model = folder.check(job, len(self.devices), model)
         check_init(job, model, init, is_latents=init_is_latents, resumes=stored is not None)
+        if stored is not None:
+            keyframes = stored.keyframes
+        check_keyframes(job, keyframes)
         with ExitStack() as stack:
-            reserved = stack.enter_context(reserve(job, model, init=init, init_is_latents=init_is_latents))
+            reserved = stack.enter_context(reserve(job, model, init=init, init_is_latents=init_is_latents, keyframes=keyframes))
             if stored is not None:
                 reserved.snapshot.write_video(stored.step, stored.planes)
             if keeper is not None:

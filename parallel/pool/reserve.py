@@ -1,4 +1,4 @@
-"""What a job needs in shared memory, reserved before any rank works: its latents and frames, its init, its snapshot."""
+"""What a job needs in shared memory, reserved before any rank works: its latents and frames, its init and keyframes, its snapshot."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,18 +25,25 @@ class Reserved:
 
 @contextmanager
 def reserve(
-    job: Job, model: ModelFolder, *, init: torch.Tensor | None = None, init_is_latents: bool = False
+    job: Job,
+    model: ModelFolder,
+    *,
+    init: torch.Tensor | None = None,
+    init_is_latents: bool = False,
+    keyframes: torch.Tensor | None = None,
 ) -> Iterator[Reserved]:
     """Reserve a job's blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them."""
     latents_shape, frames_shape = model.latents_shape(job), (job.frames, job.height, job.width, 3)
     planes_shape, marks_shape = shapes(latents_shape, model.history(job.scheduler), job.frames)
-    check_room([latents_shape, planes_shape, *([frames_shape] if job.decode else []), *([] if init is None else [init.shape])])
+    given = [tuple(pixels.shape) for pixels in (init, keyframes) if pixels is not None]
+    check_room([latents_shape, planes_shape, *([frames_shape] if job.decode else []), *given])
     with ExitStack() as stack:
         latents = stack.enter_context(Block(latents_shape, "float32"))
         planes = stack.enter_context(Block(planes_shape, "float32"))
         marks = stack.enter_context(Block(marks_shape, "int64"))
         frames = stack.enter_context(Block(frames_shape, "float32")) if job.decode else None
         shared_init = None if init is None else stack.enter_context(_share(init))
+        shared_keyframes = None if keyframes is None else stack.enter_context(_share(keyframes))
         work = Work(
             number=0,
             job=job,
@@ -45,6 +52,7 @@ def reserve(
             frames=frames.handle if frames else None,
             init=shared_init.handle if shared_init else None,
             init_is_latents=init_is_latents,
+            keyframes=shared_keyframes.handle if shared_keyframes else None,
             planes=planes.handle,
             marks=marks.handle,
         )
@@ -52,7 +60,7 @@ def reserve(
 
 
 def _share(init: torch.Tensor) -> Block:
-    """Copy an init into a block that the ranks can read."""
+    """Copy an init or keyframes into a block that the ranks can read."""
     block = Block(tuple(init.shape), "uint8" if init.dtype == torch.uint8 else "float32")
     block.tensor.copy_(init)
     return block

@@ -60,11 +60,12 @@ class Rank:
 
         report("load", 0, 1)
         model = self._load(work)
-        pictures, init = (None if handle is None else attach(handle) for handle in (work.frames, work.init))
+        handles = (work.frames, work.init, work.keyframes)
+        pictures, init, keyframes = (None if handle is None else attach(handle) for handle in handles)
         snapshot = None
         if work.planes is not None and work.marks is not None:
             snapshot = Snapshot(attach(work.planes), attach(work.marks))
-        blocks = Blocks(attach(work.latents), pictures, init, work.init_is_latents, snapshot, work.resume)
+        blocks = Blocks(attach(work.latents), pictures, init, work.init_is_latents, keyframes, snapshot, work.resume)
         try:
             generate(model, work.job, blocks, self.group, report=report, notify=notify, stopping=self._stopping)
         except Stopped:

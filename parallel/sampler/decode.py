@@ -11,6 +11,7 @@ from ..maths import clips
 from ..models.model import Model
 from ..wire.snapshot import Snapshot
 from .finite import is_finite, overflowed
+from .given import Given
 
 TIME = 2  # of latents (1, C, F, h, w)
 
@@ -33,13 +34,14 @@ def decode_clip(
     out_THWC: torch.Tensor,
     view: View,
     *,
+    kept: Given | None = None,
     snapshot: Snapshot | None,
     report: Callable[[int, int], None],
     stopping: Callable[[], bool],
 ) -> None:
     """Write those frames of the clip that no rank has decoded before, float32 in [0, 1], into the whole video's.
 
-    The latents end with the clip's own. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite; Stopped.
+    The latents end with the clip's own; frames that are `kept` are written as they were given. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite; Stopped.
     """
     missing = list(view.frames) if snapshot is None else snapshot.missing(view.frames)
     done = len(view.frames) - len(missing)
@@ -51,6 +53,9 @@ def decode_clip(
             raise overflowed(model.dtype, "while the VAE decoded")
         within = range(frames.start, min(frames.stop, view.frames.stop))
         write_frames(pictures_FCHW[: len(within)], out_THWC, within)
+        for frame in within:
+            if kept is not None and frame in kept.rows:
+                out_THWC[frame] = kept.picture(frame)
         if snapshot is not None:
             snapshot.mark_decoded(list(within))
         done += len(within)

@@ -10,12 +10,16 @@ from einops import rearrange
 from ..job.job import Job, Tuning
 from ..layers import stale
 from ..layers.call import Call
+from ..layers.conditioning import Images
 from ..layers.reuse import reuses
 from ..layers.view import View
 from ..maths import noise, scope
 from . import schedule
+from .pins import Pins
 
-Guess = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of noisy latents (1, C, F, H, W) and a timestep, guided
+# Of noisy latents (1, C, F, H, W), a timestep or each latent's, and images: guided.
+Guess = Callable[[torch.Tensor, torch.Tensor, Images | None], torch.Tensor]
+NO_PINS = Pins()
 
 
 def denoise(
@@ -27,26 +31,31 @@ def denoise(
     timesteps: torch.Tensor,
     steps: range,
     view: View,
+    pins: Pins = NO_PINS,
 ) -> Iterator[torch.Tensor]:
     """Yield the clip's latents (1, C, F, H, W) after each of some steps of a schedule; float32 whatever the net's type.
 
-    A run that does not begin with the first step has the scheduler as it is then.
+    A run that does not begin with the first step has the scheduler as it is then, and latents as they were put by then.
     """
     timesteps_cpu = timesteps.tolist()  # at once: to read one in the middle of a step would wait for the device
     is_drawing = schedule.is_stochastic(scheduler)
     keeping = keeping_steps(job.tuning, steps.stop, begin=steps.start)
+    if steps.start == 0:
+        latents_BCFHW = pins.put(latents_BCFHW, job.skipped_steps, scheduler, timesteps)
     for index in steps:
         timestep = timesteps[index]
         set_call(view.call, job.tuning, index, keeping, begin=steps.start)
         view.call.step = job.skipped_steps + index
         view.call.biases = step_biases(job, index, timesteps_cpu[index])
-        guessed = guess(schedule.scale_input(scheduler, latents_BCFHW, timestep), timestep)
+        shown, times = pins.show(schedule.scale_input(scheduler, latents_BCFHW, timestep), timestep, view.call.step)
+        guessed = pins.correct(guess(shown, times, pins.images(view.call.step)), view.call.step)
         take_step = scheduler.step
         if is_drawing:
             take_step = partial(take_step, generator=noise.generators(job.seed, view.clip, index + 1))
         # Frames become the batch, as in diffusers' pipelines, so that each can draw its own noise.
         stepped = take_step(as_batch(guessed), timestep, as_batch(latents_BCFHW)).prev_sample
         latents_BCFHW = rearrange(stepped.float(), "f c h w -> 1 c f h w")
+        latents_BCFHW = pins.put(latents_BCFHW, view.call.step + 1, scheduler, timesteps[index + 1 :])
         yield latents_BCFHW
 
 

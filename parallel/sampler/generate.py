@@ -6,7 +6,7 @@ Every rank runs the same lines on its own clip; only the patched layers know tha
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -27,10 +27,12 @@ from . import snapshots
 from .between_steps import BetweenSteps
 from .decode import decode_clip, with_context
 from .encode import encode_prompts, tell, texts_of, tokenize
+from .encode_images import Caller, encode_keyframes, kept_frames, look
 from .finite import is_finite, overflowed
 from .init import draw_start, encode_init
 from .interrupt import interruptible
 from .load import resident, settle
+from .pins import Pins
 from .sample import OnDevice, sample, stages
 from .schedule import build, timesteps
 
@@ -47,6 +49,7 @@ class Blocks:
     frames_THWC: torch.Tensor | None = None
     init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T or 1, H, W)
     init_is_latents: bool = False
+    keyframes: torch.Tensor | None = None  # pictures (all keyframes', H, W, 3)
     snapshot: Snapshot | None = None
     resume: int = 0
 
@@ -72,13 +75,14 @@ def generate(
     scheduler = build(model.folder, job.scheduler, job.shift)
     schedule = timesteps(scheduler, job, group.device)
     left = stages(model, schedule, blocks.resume)
-    nets, text_encoder = [model.nets[stage.net] for stage in left], model.text_encoder if left else None
-    settle(model, group.device, job.offload, at_work=(*nets, text_encoder, model.vae))
+    nets = [model.nets[stage.net] for stage in left]
+    encoders = (model.text_encoder, model.image_encoder) if left else ()
+    settle(model, group.device, job.offload, at_work=(*nets, *encoders, model.vae))
     on_device = partial(resident, device=group.device, offload=job.offload)
-    conditioning, init = encode(
+    encoded = encode(
         model, job, blocks, view, samples=bool(left), on_device=on_device, report=report, stopping=stopping, notify=notify
     )
-    latents = find_start(job, init, blocks, geometry=geometry, view=view, scheduler=scheduler, schedule=schedule)
+    latents = find_start(job, encoded.init, blocks, geometry=geometry, view=view, scheduler=scheduler, schedule=schedule)
 
     report("denoise", blocks.resume, len(schedule))
     between = BetweenSteps(
@@ -86,8 +90,8 @@ def generate(
         report=lambda step: report("denoise", step, len(schedule)), stopping=stopping,
     )  # fmt: skip
     run = sample(
-        model, job, latents, conditioning, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume,
-        on_device=on_device, notify=notify,
+        model, job, latents, encoded.conditioning, view=view, scheduler=scheduler, schedule=schedule, begin=blocks.resume,
+        pins=encoded.pins, on_device=on_device, notify=notify,
     )  # fmt: skip
     with closing(run):
         for step, latents in enumerate(run, start=blocks.resume + 1):
@@ -101,10 +105,20 @@ def generate(
                 latents,
                 blocks.frames_THWC,
                 view,
+                kept=kept_frames(model, job, blocks.keyframes),
                 snapshot=blocks.snapshot,
                 report=partial(report, "decode"),
                 stopping=stopping,
             )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a clip is made from."""
+
+    conditioning: Conditioning | None = None  # none where there are no steps to sample
+    init: torch.Tensor | None = None  # latents (1, C, F, H, W)
+    pins: Pins = field(default_factory=Pins)
 
 
 def encode(
@@ -118,8 +132,8 @@ def encode(
     report: Report,
     stopping: Callable[[], bool],
     notify: Notify,
-) -> tuple[Conditioning | None, torch.Tensor | None]:
-    """Return the conditioning of the clip, if there are steps to sample, and its latents of the init, (1, C, F, H, W).
+) -> Encoded:
+    """Return what the clip is made from: prompts and keyframes, if there are steps to sample, and the init.
 
     All ranks have encoded then. Raises, on all ranks, Stopped if one is to stop, and Overflowed if numbers of one are not finite.
     """
@@ -127,7 +141,7 @@ def encode(
     def report_prompts(done: int, of: int) -> None:
         report("encode", done, of + 1)  # the last one comes when there is nothing left to encode
 
-    conditioning, init, stopped = None, None, False
+    conditioning, init, pins, stopped = None, None, Pins(), False
     try:
         if samples:
             with on_device(model.text_encoder):
@@ -135,6 +149,9 @@ def encode(
                     model, job, view.clip, group=view.group, notify=notify, report=report_prompts,
                     waiting=partial(report, "encode", 1, 1), stopping=stopping,
                 )  # fmt: skip
+            pins = pin(
+                model, job, blocks.keyframes, view, on_device=on_device, report=partial(report, "encode"), stopping=stopping
+            )
         else:
             tell(model, job, {text: tokenize(model, text) for text in texts_of(job)}, notify)
         if blocks.init is None or blocks.resume:
@@ -153,15 +170,39 @@ def encode(
         stopped = True
     prompts_overflow = conditioning is not None and not is_finite(conditioning.prompts_SLD)
     init_overflow = init is not None and not is_finite(init)
-    flags = agree(stopped or stopping(), prompts_overflow, init_overflow, group=view.group, at="after encoding")
-    stopped, prompts_overflow, init_overflow = flags
+    flags = agree(
+        stopped or stopping(), prompts_overflow, init_overflow, not pins.finite, group=view.group, at="after encoding"
+    )
+    stopped, prompts_overflow, init_overflow, pins_overflow = flags
     if stopped:
         raise Stopped("stopped while encoding")
     if prompts_overflow:
         raise overflowed(model.dtype, "while the text encoder read the prompts")
     if init_overflow:
         raise overflowed(model.dtype, "while the VAE encoded the init")
-    return conditioning, init
+    if pins_overflow:
+        raise overflowed(model.dtype, "while the VAE encoded the keyframes")
+    return Encoded(conditioning, init, pins)
+
+
+def pin(
+    model: Model,
+    job: Job,
+    pixels: torch.Tensor | None,
+    view: View,
+    *,
+    on_device: OnDevice,
+    report: Callable[[int, int], None],
+    stopping: Callable[[], bool],
+) -> Pins:
+    """Return what holds the clip's keyframes. Collective, where the model looks at pictures; raises Stopped."""
+    if pixels is None:
+        return Pins()
+    with on_device(model.image_encoder):
+        tokens = look(model, pixels, view.group, waiting=partial(report, 1, 1), stopping=stopping)
+    with on_device(model.vae):
+        caller = Caller(report, stopping)
+        return encode_keyframes(model, job, pixels, view, tokens=tokens, caller=caller)
 
 
 def find_start(

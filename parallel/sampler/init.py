@@ -1,6 +1,6 @@
 """What a clip starts from: noise by number, or an init that is encoded and noised."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -10,7 +10,7 @@ from ..families.geometry import Geometry
 from ..job.errors import Stopped
 from ..job.job import Job, NoiseKind
 from ..layers.view import View
-from ..maths import clips, noise
+from ..maths import noise
 from ..models.model import Model
 from .interrupt import interruptible
 from .schedule import add_noise
@@ -48,12 +48,8 @@ def encode_init(
 def _encode(model: Model, init_FHWC: torch.Tensor, view: View) -> Iterator[torch.Tensor]:
     """Yield the clip's latents of frames; of one picture, where a latent holds one, that one latent."""
     geometry = model.folder.geometry
-    if len(init_FHWC) == 1 and geometry.frames_per_latent == 1:
-        yield from model.encode(init_FHWC, 0, range(1))
-        return
-    first = clips.before(view.clip, model.encode_reach).start
-    frames = geometry.frames_of(range(first, view.clip.stop))
-    yield from model.encode(_frames(init_FHWC, frames), first, view.clip)
+    one_for_all = len(init_FHWC) == 1 and geometry.frames_per_latent == 1
+    return model.encode(partial(_frames, init_FHWC), range(1) if one_for_all else view.clip)
 
 
 def _frames(init_FHWC: torch.Tensor, wanted: range) -> torch.Tensor:
@@ -79,6 +75,14 @@ def draw_start(
 
     With no steps to run it is the init as it is, so that such a job only encodes, or only decodes.
     """
+    start = draw_noise(job, view.clip, shape_CTHW, geometry=geometry).to(view.group.device)
+    if init is not None:
+        return add_noise(scheduler, init.to(start), start, schedule)
+    return start * getattr(scheduler, "init_noise_sigma", 1.0) if len(schedule) else start
+
+
+def draw_noise(job: Job, latents: Sequence[int], shape_CTHW: tuple[int, ...], *, geometry: Geometry) -> torch.Tensor:
+    """Return the noise that some latents of a video start from, (1, C, F, H, W)."""
     channels, _, height, width = shape_CTHW
     window, stride = noise_window(job, geometry.frames_per_latent)
     kinds: dict[NoiseKind, Callable[..., torch.Tensor]] = {
@@ -86,10 +90,7 @@ def draw_start(
         "shuffled": partial(noise.draw_shuffled, window=window, stride=stride),
         "mixed": partial(noise.draw_mixed, share=job.noise.share),
     }
-    start = kinds[job.noise.kind](job.seed, view.clip, (channels, height, width)).to(view.group.device)
-    if init is not None:
-        return add_noise(scheduler, init.to(start), start, schedule)
-    return start * getattr(scheduler, "init_noise_sigma", 1.0) if len(schedule) else start
+    return kinds[job.noise.kind](job.seed, latents, (channels, height, width))
 
 
 def noise_window(job: Job, frames_per_latent: int) -> tuple[int, int]:

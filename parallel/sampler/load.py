@@ -19,7 +19,7 @@ def settle(
 
     Only the parts that a job sets to work come to the device; None: all do.
     """
-    every = (*model.nets, model.vae, model.text_encoder)
+    every = (*model.nets, model.vae, model.text_encoder, model.image_encoder)
     if offload == "parts":
         for part in filter(None, every):
             part.to("cpu")

@@ -13,13 +13,14 @@ from diffusers import SchedulerMixin
 from ..comm.group import Group
 from ..job.job import Job, Tuning
 from ..layers.compiled import Compiler
-from ..layers.conditioning import Conditioning
+from ..layers.conditioning import Conditioning, Images
 from ..layers.guidance import Guidance
 from ..layers.patch import patched
 from ..layers.view import View
 from ..models.model import Model
-from .denoise import denoise
+from .denoise import NO_PINS, denoise
 from .fit import fit
+from .pins import Pins
 
 logger = logging.getLogger(__name__)
 OnDevice = Callable[[torch.nn.Module | None], AbstractContextManager[None]]  # has a part of the model on the device
@@ -58,6 +59,7 @@ def sample(
     scheduler: SchedulerMixin,
     schedule: torch.Tensor,
     begin: int = 0,
+    pins: Pins = NO_PINS,
     on_device: OnDevice = where_it_is,
     notify: Callable[[str], None] = logger.warning,
 ) -> Generator[torch.Tensor, None, None]:
@@ -80,7 +82,9 @@ def sample(
             guess = partial(guided, model, net, conditioning, guidance)
             changes = model.changes(net, job, fitted_view, offload_skips=fitted.offload_skips, compiler=compiler)
             with patched(changes):
-                steps = denoise(guess, scheduler, latents, job=job, timesteps=schedule, steps=stage.steps, view=fitted_view)
+                steps = denoise(
+                    guess, scheduler, latents, job=job, timesteps=schedule, steps=stage.steps, view=fitted_view, pins=pins
+                )
                 latents = next(steps)
                 yield latents
                 if compiler is not None:  # the first step runs all layers
@@ -97,13 +101,14 @@ def guided(
     guidance: Guidance,
     x_BCFHW: torch.Tensor,
     timestep: torch.Tensor,
+    images: Images | None,
 ) -> torch.Tensor:
     """Return a net's guess, (1, C, F, H, W) float32, of the branches that guidance asks for."""
 
     def of_branches(branches: range) -> torch.Tensor:
         batch = x_BCFHW.to(model.dtype).expand(len(branches), -1, -1, -1, -1)
         with torch.inference_mode():
-            return model.guess(net, batch, timestep, conditioning.of(branches)).float()
+            return model.guess(net, batch, timestep, conditioning.of(branches), images).float()
 
     return guidance.guess(of_branches)
 

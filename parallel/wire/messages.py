@@ -49,6 +49,7 @@ class Work(Frozen):
     frames: BlockHandle | None = None
     init: BlockHandle | None = None
     init_is_latents: bool = False
+    keyframes: BlockHandle | None = None
     planes: BlockHandle | None = None
     marks: BlockHandle | None = None
     resume: int = Field(0, ge=0, description="steps that a snapshot holds already")
