@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from ..job import timeline
 from ..job.errors import JobRefused
 from ..job.job import Frozen, Job, Noise, Prompt, Scope, Tuning, checked
+from . import keyframes
 
 ABOUT = "The engine without ComfyUI: make one long video on several ranks."
 WEIGHTS = "(word:1.2) and ((word)) weigh as in ComfyUI; {a|b} is plain text, which only ComfyUI's editor chooses from"
@@ -53,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for add_options in (
         _add_model, _add_prompts, _add_video, _add_sampling, _add_noise, _add_devices, _add_scope, _add_tuning, _add_init,
-        _add_snapshot, _add_output,
+        _add_keyframes, _add_snapshot, _add_output,
     ):  # fmt: skip
         add_options(generate.add_argument)
     return parser
@@ -153,6 +155,13 @@ def _add_init(add: Add) -> None:
     add("--init-fit", choices=("crop", "stretch"), default="crop", help="of another aspect: use its middle, or squeeze it")
 
 
+def _add_keyframes(add: Add) -> None:
+    image = "a picture that a frame shows, FILE@12, FILE@1.5s or FILE@last (FILE alone: the first), again for each; FILE@12:0.5 holds it for half"
+    video = "the same of all frames of a video or folder, kept as they are: FILE@0 goes on from it, FILE@last leads to it"
+    add("--image", action="append", type=partial(keyframes.parse, "image"), metavar="FILE@FRAME", help=image + " of the steps")
+    add("--video", action="append", type=partial(keyframes.parse, "video"), metavar="FILE@FRAME", help=video)
+
+
 def _add_snapshot(add: Add) -> None:
     run = Run()
     add("--snapshot", help="also keep what is done in this file, so that --resume can go on after the machine went down")
@@ -204,7 +213,7 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 def build_job(args: argparse.Namespace) -> Job:
-    """Return the Job that the arguments ask for; raise JobRefused."""
+    """Return the Job that the arguments ask for, but for its keyframes; raise JobRefused."""
     said = [text for text in (args.prompt, args.timeline) if text is not None]
     if len(said) != 1 and (said or args.steps != 0):  # without steps no prompt is used
         raise JobRefused("wanted either --prompt TEXT or --timeline FILE")

@@ -18,13 +18,13 @@ from ..families import folder
 from ..families.latent_format import LatentFormat
 from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
-from ..job.job import Job
+from ..job.job import Job, checked
 from ..plan import keys_notice
 from ..pool import Pool, Video
 from ..pool.devices import resolve
 from ..pool.snapshot_file import Keeper, Stored, load
 from ..pool.whole import check_file, whole
-from . import inits, latents_file, movies
+from . import inits, keyframes, latents_file, movies
 from .arguments import build_job, build_parser, check_resume, check_run
 from .limits import check_open_files
 from .terminal import Bar, close_streams, open_streams, say, warn
@@ -53,6 +53,13 @@ def read_init(args: argparse.Namespace, job: Job, model: ModelFolder) -> torch.T
     return init
 
 
+def with_keyframes(args: argparse.Namespace, job: Job) -> tuple[Job, torch.Tensor | None]:
+    """Return a job with the frames that are given, and the pixels of these; raise JobRefused."""
+    wishes = [*(args.image or ()), *(args.video or ())]
+    given, pixels = keyframes.read(wishes, job, fit=args.init_fit, notify=notice)
+    return checked(Job, **{**dict(job), "keyframes": given}), pixels
+
+
 def read_stored(args: argparse.Namespace) -> Stored | None:
     """Return the snapshot to go on from, or None; raise JobRefused."""
     if args.resume is None:
@@ -72,8 +79,9 @@ def check_files(args: argparse.Namespace) -> None:
     for file in files[1:]:
         if os.path.dirname(file) == files[0]:
             raise JobRefused(f"{file} would be in the output folder, which is for frames alone: put it elsewhere")
-    for name in ("init", "timeline"):
-        file = getattr(args, name)
+    given = [("init", args.init), ("timeline", args.timeline)]
+    given += [(wish.option, str(wish.file)) for wish in [*(args.image or ()), *(args.video or ())]]
+    for name, file in given:
         if file and os.path.realpath(file) in files:
             raise JobRefused(f"{name} {file} would be written over: give what is made another name")
 
@@ -82,7 +90,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     """Run one job, or the rest of one, and write what it made; return what could not be written, and why."""
     check_run(args)
     stored = read_stored(args)
-    job = build_job(args) if stored is None else stored.job
+    job, pixels = with_keyframes(args, build_job(args)) if stored is None else (stored.job, stored.keyframes)
     model = None if stored is None else stored.model
     model = model or folder.inspect(job.model, job.parts)
     devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
@@ -97,7 +105,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
         check_file(Path(file))
     init = read_init(args, job, model)
     file = args.snapshot or args.resume
-    keeper = Keeper(Path(file), job, args.snapshot_seconds) if file else None
+    keeper = Keeper(Path(file), job, args.snapshot_seconds, pixels) if file else None
     bar = Bar()
     with open_pool(devices, args.threads, restarts=args.restarts) as pool:
         try:
@@ -106,6 +114,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
                 model=model,
                 init=init,
                 init_is_latents=is_latents(args.init),
+                keyframes=pixels,
                 stored=stored,
                 keeper=keeper,
                 on_step=bar,

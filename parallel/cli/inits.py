@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -49,24 +49,33 @@ def read(
     width: int | None = None,
     fit: Fit = "crop",
     notify: Callable[[str], None] = log.warning,
+    what: str = "init",
 ) -> torch.Tensor:
     """Return up to `most` frames of an image, a video or a folder of images, scaled if a size is given: uint8 (F, H, W, 3).
 
     `fit`: of another aspect, the middle is used (`crop`, as ComfyUI's Upscale Image has it) or the whole is squeezed
-    (`stretch`). `notify` gets what was left out. Raises JobRefused if there is no picture in it.
+    (`stretch`). `notify` gets what was left out. Raises JobRefused if there is no picture in it. `what` it is called there.
     """
+    say = lambda text: notify(f"{what} {text}")  # noqa: E731
+    try:
+        return _read(path, Wanted(most, height, width, fit), say)
+    except JobRefused as error:
+        raise JobRefused(f"{what} {error}") from None
+
+
+def _read(path: Path, wanted: Wanted, notify: Callable[[str], None]) -> torch.Tensor:
     if not os.path.exists(path):
-        raise JobRefused(f"init {path} does not exist: give an image, a video or a folder of images")
-    wanted = Wanted(most + 1, height, width, fit)
-    frames = _read_folder(path, wanted, notify) if path.is_dir() else _read_file(path, wanted, notify)
+        raise JobRefused(f"{path} does not exist: give an image, a video or a folder of images")
+    one_more = replace(wanted, most=wanted.most + 1)
+    frames = _read_folder(path, one_more, notify) if path.is_dir() else _read_file(path, one_more, notify)
     if not frames:
-        raise JobRefused(f"init {path} has no picture in it: give an image, a video or a folder of images")
-    if len(frames) > most:
-        notify(f"init {path} has more than {most} frames: the first {most} are used")
+        raise JobRefused(f"{path} has no picture in it: give an image, a video or a folder of images")
+    if len(frames) > wanted.most:
+        notify(f"{path} has more than {wanted.most} frames: the first {wanted.most} are used")
     sizes = {frame.shape[1::-1] for frame in frames}
     if len(sizes) > 1:
-        raise JobRefused(f"init {path} has frames of several sizes, {sorted(sizes)}: bring them to one")
-    return torch.from_numpy(np.stack(frames[:most]))
+        raise JobRefused(f"{path} has frames of several sizes, {sorted(sizes)}: bring them to one")
+    return torch.from_numpy(np.stack(frames[: wanted.most]))
 
 
 def _read_folder(folder: Path, wanted: Wanted, notify: Callable[[str], None]) -> list[np.ndarray]:
@@ -76,7 +85,7 @@ def _read_folder(folder: Path, wanted: Wanted, notify: Callable[[str], None]) ->
     try:
         files = sorted(filter(_is_picture, folder.iterdir()), key=natural)
     except OSError as error:
-        raise JobRefused(f"init {folder} can't be read ({error.strerror}): try another folder") from None
+        raise JobRefused(f"{folder} can't be read ({error.strerror}): try another folder") from None
     for file in files:
         try:
             frames += _read_file(file, wanted, notify)
@@ -112,7 +121,7 @@ def _read_file(file: Path, wanted: Wanted, notify: Callable[[str], None]) -> lis
     except JobRefused:
         raise
     except UNREADABLE as error:
-        raise JobRefused(f"init {file} can't be read as a picture or video ({error}): try another file") from None
+        raise JobRefused(f"{file} can't be read as a picture or video ({error}): try another file") from None
 
 
 def _read_picture(file: Path, picture: Image.Image, wanted: Wanted) -> list[np.ndarray]:
@@ -147,7 +156,7 @@ def _seconds(frame: Image.Image) -> float:
 def _rgb(file: Path, image: Image.Image) -> Image.Image:
     """Return an image in RGB, 8 bits; transparency is dropped, as ComfyUI does."""
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise JobRefused(f"init {file} has 32 bits a pixel, and its white is not known: save it with 8 or 16 bits")
+        raise JobRefused(f"{file} has 32 bits a pixel, and its white is not known: save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # gray of 16 bits, which Pillow's own conversion would cut at 255 instead of scaling
         gray = np.asarray(image).astype(np.uint16)
         image = Image.fromarray(np.round(gray / 257).astype(np.uint8))
@@ -189,7 +198,7 @@ def _decode(
     if damaged and not seen:
         raise why
     if damaged:
-        notify(f"init {file} is damaged in {damaged} places, whose frames are left out ({why})")
+        notify(f"{file} is damaged in {damaged} places, whose frames are left out ({why})")
 
 
 def _holds(times: list[float | None], last: float) -> list[float]:
@@ -237,4 +246,4 @@ def _middle(image: Image.Image, height: int, width: int) -> tuple[int, int, int,
 
 def _check_size(file: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise JobRefused(f"init {file} is {width}x{height}: use frames of at most 8192x8192")
+        raise JobRefused(f"{file} is {width}x{height}: use frames of at most 8192x8192")

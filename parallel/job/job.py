@@ -200,7 +200,7 @@ class Job(Frozen):
         for before, after in pairwise(self.keyframes):
             if after.frame <= before.last:
                 raise ValueError(
-                    f"keyframes: frame {after.frame} comes after frame {before.last}: sort them, one picture a frame"
+                    f"keyframes: frame {after.frame} comes after frame {before.last}: wanted them in order, one picture a frame"
                 )
         if self.keyframes and self.keyframes[-1].last >= self.frames:
             raise ValueError(
