@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .decode import ClipParallelDecode
 from .encode import ClipParallelEncode
+from .keyframes import KeyframesNode
 from .long_video import LongVideo
 from .model import LoadVideoModel
 from .ranks import WorkerRanks
@@ -26,6 +27,7 @@ class VideoInfinity(ComfyExtension):
             DualScopeAttention,
             SpeedAndMemory,
             PromptTimeline,
+            KeyframesNode,
             ClipParallelSampler,
             ClipParallelDecode,
             ClipParallelEncode,

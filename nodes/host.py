@@ -81,11 +81,17 @@ class WarmPool:
 
 
 def run(
-    job: Job, model: ModelFolder, choice: RanksChoice, *, init: torch.Tensor | None = None, init_is_latents: bool = False
+    job: Job,
+    model: ModelFolder,
+    choice: RanksChoice,
+    *,
+    init: torch.Tensor | None = None,
+    init_is_latents: bool = False,
+    keyframes: torch.Tensor | None = None,
 ) -> Video:
     """Run a job, with its model as it was inspected, on the chosen ranks, under ComfyUI's progress bar, preview and Cancel.
 
-    The init is as `Pool.run` takes it.
+    The init and the pictures of keyframes are as `Pool.run` takes them.
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
     devices = resolve(choice.devices, frames=model.geometry.latents(job.frames))
@@ -104,6 +110,7 @@ def run(
                 model=model,
                 init=init,
                 init_is_latents=init_is_latents,
+                keyframes=keyframes,
                 on_step=progress,
                 on_notice=progress.notify,
                 should_stop=progress.is_cancelled,

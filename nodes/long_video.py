@@ -6,10 +6,11 @@ from ..parallel.families import folder
 from ..parallel.families.table import ModelFolder
 from ..parallel.job import timeline
 from ..parallel.job.errors import Overflowed
-from ..parallel.job.job import MAX_FRAMES, Job
+from ..parallel.job.job import MAX_FRAMES, Job, Keyframe
 from . import border, host
+from .keyframes import pixels_of, with_keyframes
 from .model import find
-from .sockets import CATEGORY, RanksChoice, TimelineText
+from .sockets import CATEGORY, PlacedPictures, RanksChoice, TimelineText
 from .timeline import PROMPT
 from .widgets import build_job, check_widgets, checks_widgets, fill_sizes, seed_input, size_inputs
 
@@ -44,6 +45,9 @@ class LongVideo(io.ComfyNode):
                 ),
                 *size_inputs(),
                 seed_input(),
+                io.Image.Input(
+                    "start_image", optional=True, tooltip="A picture that the video begins with, which all its frames see."
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="All frames, (T, H, W, 3)."),
@@ -62,10 +66,14 @@ class LongVideo(io.ComfyNode):
 
     @classmethod
     @checks_widgets
-    def execute(cls, **widgets) -> io.NodeOutput:
+    def execute(cls, start_image=None, **widgets) -> io.NodeOutput:
         job, model = _job(**widgets)
+        pictures = None if start_image is None else border.frames_of("start_image", start_image)
+        placed = () if pictures is None else (PlacedPictures(pictures[:1], ("0",), 1.0),)
+        job, given = with_keyframes(job, placed)
+        folder.check(job, 1, model)
         try:
-            video = host.run(job, model, RanksChoice())
+            video = host.run(job, model, RanksChoice(), keyframes=pixels_of(given, job))
         except Overflowed as error:
             raise Overflowed(f"{error}. {OWN_DTYPE}", rank=None) from error
         latent = border.to_comfyui(video.latents, model, frames=job.frames)
@@ -81,7 +89,7 @@ def _check(node: type[io.ComfyNode], typed: dict) -> None:
     if "model" in typed:
         blank = {"prompt": "0: a", "width": 8192, "height": 8192, "frames": 1, "seed": 0}  # what any model can make
         job, model = _job(**blank | {name: value for name, value in typed.items() if name != "prompt"})
-        folder.check(job, 1, model)
+        folder.check(job.with_keyframes((Keyframe(frame=0),)), 1, model)  # whether start_image is connected is seen later
 
 
 def _job(*, model: str, prompt: str, width: int, height: int, frames: int, seed: int) -> tuple[Job, ModelFolder]:

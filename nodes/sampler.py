@@ -5,11 +5,13 @@ from comfy_api.latest import io
 from ..parallel.families import folder
 from ..parallel.job.errors import JobRefused
 from . import border, host
+from .keyframes import pixels_of, with_keyframes
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
 from .widgets import (
     build_job,
     checks_widgets,
     fill_sizes,
+    keyframes_input,
     ranks_input,
     sampling_inputs,
     scope_input,
@@ -83,6 +85,7 @@ class ClipParallelSampler(io.ComfyNode):
                     "below 1; scaled to width and height, and cropped to their middle.",
                 ),
                 *two_net_inputs(),
+                keyframes_input(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -109,6 +112,7 @@ class ClipParallelSampler(io.ComfyNode):
         noise="independent",
         noise_share=0.5,
         image=None,
+        keyframes=(),
         **widgets,
     ) -> io.NodeOutput:
         parts = folder.inspect(model.model, model.parts)
@@ -119,9 +123,10 @@ class ClipParallelSampler(io.ComfyNode):
             )
         sizes = fill_sizes(parts, given.size if given else None, width=width, height=height, frames=frames)
         widgets |= sizes | {"denoise": denoise, "noise": {"kind": noise, "share": noise_share}}
-        job = build_job(model, timeline, scope, tuning, decode=False, **widgets)
+        job, pictures = with_keyframes(build_job(model, timeline, scope, tuning, decode=False, **widgets), keyframes)
         folder.check(job, 1, parts)  # before a picture is scaled
         init = None if given is None or denoise == 1 else border.fit(given, job, parts)
         is_latents = given is not None and given.kind == "latent"
-        video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents)
+        pixels = pixels_of(pictures, job)
+        video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents, keyframes=pixels)
         return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames), job.fps)

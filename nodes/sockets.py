@@ -1,5 +1,8 @@
-"""The pack's own socket types: small frozen descriptions. Nothing heavy travels between nodes but IMAGE and LATENT."""
+"""The pack's own socket types: small frozen descriptions. Nothing heavy travels between nodes but IMAGE, LATENT and keyframes' pictures."""
 
+from dataclasses import dataclass
+
+import torch
 from comfy_api.latest import io
 
 from ..parallel.job.job import DType, Frozen, Offload
@@ -9,6 +12,7 @@ AUTO = "auto"  # of a widget that a number may stand in as well
 Model = io.Custom("VIDEO_INFINITY_MODEL")
 Ranks = io.Custom("VIDEO_INFINITY_RANKS")
 Scope = io.Custom("VIDEO_INFINITY_SCOPE")
+Keyframes = io.Custom("VIDEO_INFINITY_KEYFRAMES")
 Timeline = io.Custom("VIDEO_INFINITY_TIMELINE")
 Tuning = io.Custom("VIDEO_INFINITY_TUNING")
 
@@ -28,6 +32,15 @@ class RanksChoice(Frozen):
     devices: str = "auto"
     threads: int = 0
     keep_warm: bool = True
+
+
+@dataclass(frozen=True)
+class PlacedPictures:
+    """Pictures (F, H, W, 3) and where they stand (job/moment.py): frames are counted only when the length of the video is known."""
+
+    pictures: torch.Tensor
+    moments: tuple[str, ...]  # one for each, one for all in a row, or `spread`
+    strength: float
 
 
 class TimelineText(Frozen):

@@ -4,14 +4,17 @@ import torch
 from comfy_api.latest import io
 
 from ..parallel.families import folder
+from ..parallel.job.job import Keyframe
 from ..parallel.plan import Plan, keys_notice, plan, sent_bytes, sent_once
 from ..parallel.pool.devices import resolve
+from .keyframes import with_keyframes
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
 from .widgets import (
     build_job,
     checks_widgets,
     fill_sizes,
+    keyframes_input,
     length_inputs,
     ranks_input,
     scheduler_input,
@@ -54,6 +57,7 @@ class VideoPlan(io.ComfyNode):
                 tuning_input(),
                 scheduler_input(optional=True),
                 *two_net_inputs(),
+                keyframes_input(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="The video's time axis: clips by rank, one frame's scopes, prompts."),
@@ -75,11 +79,12 @@ class VideoPlan(io.ComfyNode):
         ranks=None,
         scope=None,
         tuning=None,
+        keyframes=(),
         **widgets,
     ) -> io.NodeOutput:
         parts = folder.inspect(model.model, model.parts)
         sizes = fill_sizes(parts, width=width, height=height, frames=frames)
-        job = build_job(model, timeline, scope, tuning, **sizes, **widgets)
+        job, _ = with_keyframes(build_job(model, timeline, scope, tuning, **sizes, **widgets), keyframes)
         latents = parts.geometry.latents(job.frames)
         count = planned_ranks or len(resolve((ranks or RanksChoice()).devices, frames=latents))
         outline = plan(job, count, parts)
@@ -108,10 +113,18 @@ def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[s
         _messages(outline, sent, once),
     ]
     lines += filter(None, [keys_notice(job, outline.geometry)])
+    lines += [_keyframe(keyframe) for keyframe in job.keyframes]
     for number, prompt in enumerate(job.prompts):
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
         lines.append(f"frames {prompt.frame} to {end - 1}: {prompt.text}")
     return "\n".join(lines)
+
+
+def _keyframe(keyframe: Keyframe) -> str:
+    """Return a line on frames that are given."""
+    where = f"frame {keyframe.frame}" if keyframe.count == 1 else f"frames {keyframe.frame} to {keyframe.last}"
+    held = "" if keyframe.strength == 1 else f", held for {keyframe.strength:.0%} of the steps"
+    return f"{where}: given{held}; always in the global scope"
 
 
 def _messages(outline: Plan, sent: int, once: int) -> str:

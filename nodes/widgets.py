@@ -13,6 +13,7 @@ from ..parallel.job import timeline
 from ..parallel.job.errors import JobRefused
 from ..parallel.job.job import Job, Prompt, Scheduler, Scope, Tuning, checked
 from .sockets import AUTO, ModelChoice, Ranks, TimelineText
+from .sockets import Keyframes as KeyframesSocket
 from .sockets import Scope as ScopeSocket
 from .sockets import Tuning as TuningSocket
 
@@ -103,6 +104,12 @@ def tuning_input() -> io.Input:
     """Return the socket for Speed and Memory."""
     tip = "From Speed and Memory; left open: what fits the devices, exact."
     return TuningSocket.Input("tuning", optional=True, tooltip=tip)
+
+
+def keyframes_input() -> io.Input:
+    """Return the socket for Keyframes."""
+    tip = "From Keyframes; left open: no picture is given."
+    return KeyframesSocket.Input("keyframes", optional=True, tooltip=tip)
 
 
 def seed_input() -> io.Input:

@@ -91,6 +91,7 @@ def subjects() -> dict[str, dict]:
             "node": ours("ClipParallelEncode", **model_ranks, images=("images", 0)),
         },
         "VideoPlan": {**SOURCES, "node": plan},
+        "Keyframes": {"images": pixels, "node": ours("Keyframes", images=("images", 0), at="0,1s,2,last", strength=1.0)},
     }
     single = {source["class_type"]: {"node": source} for source in SOURCES.values()}
     prompts = single | {f"VideoInfinity{name}": prompt for name, prompt in special.items()}

@@ -23,6 +23,7 @@ NODES = [
     "VideoInfinityDualScopeAttention",
     "VideoInfinitySpeedMemory",
     "VideoInfinityPromptTimeline",
+    "VideoInfinityKeyframes",
     "VideoInfinityClipParallelSampler",
     "VideoInfinityClipParallelDecode",
     "VideoInfinityClipParallelEncode",

@@ -18,7 +18,7 @@ from ..families import folder
 from ..families.latent_format import LatentFormat
 from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
-from ..job.job import Job, checked
+from ..job.job import Job
 from ..plan import keys_notice
 from ..pool import Pool, Video
 from ..pool.devices import resolve
@@ -57,7 +57,7 @@ def with_keyframes(args: argparse.Namespace, job: Job) -> tuple[Job, torch.Tenso
     """Return a job with the frames that are given, and the pixels of these; raise JobRefused."""
     wishes = [*(args.image or ()), *(args.video or ())]
     given, pixels = keyframes.read(wishes, job, fit=args.init_fit, notify=notice)
-    return checked(Job, **{**dict(job), "keyframes": given}), pixels
+    return job.with_keyframes(given), pixels
 
 
 def read_stored(args: argparse.Namespace) -> Stored | None:

@@ -9,9 +9,10 @@ import torch
 
 from ..job.errors import JobRefused
 from ..job.job import Job, Keyframe, checked
+from ..job.moment import MOMENT, first_frame
 from . import inits
 
-FORM = re.compile(r"(?P<file>.+)@(?P<when>last|\d{1,9}|\d{1,9}(\.\d{1,9})?s)(:(?P<strength>\d{1,3}(\.\d{1,9})?))?")
+FORM = re.compile(rf"(?P<file>.+)@(?P<when>{MOMENT})(:(?P<strength>\d{{1,3}}(\.\d{{1,9}})?))?")
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class Wish:
 
     def first_frame(self, count: int, job: Job) -> int:
         """Return the frame of the video at which so many pictures begin."""
-        if self.when == "last":
-            return max(0, job.frames - count)
-        return round(float(self.when[:-1]) * job.fps) if self.when.endswith("s") else int(self.when)
+        return first_frame(self.when, count, frames=job.frames, fps=job.fps)
 
 
 def parse(option: str, text: str) -> Wish:

@@ -164,9 +164,9 @@ class Wan(Family):
         wanted = 0 if self.pinning is not Pinning.CHANNELS else 1 if self.looking is None else self.looking.pictures
         if job.given_frames < wanted:
             what = (
-                "an image (on the command line --image FILE@0)"
+                "an image (a Keyframes node, or --image FILE@0)"
                 if wanted == 1
-                else "a first and a last image (on the command line --image FILE@0 --image FILE@last)"
+                else "a first and a last image (a Keyframes node with 0, last; or --image FILE@0 --image FILE@last)"
             )
             raise JobRefused(f"keyframes: this model makes videos from images, got {job.given_frames}: give it {what}")
 

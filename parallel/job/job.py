@@ -209,6 +209,10 @@ class Job(Frozen):
             )
         return self
 
+    def with_keyframes(self, keyframes: tuple[Keyframe, ...]) -> "Job":
+        """Return the same job with these keyframes; raise JobRefused."""
+        return checked(Job, **{**dict(self), "keyframes": keyframes})
+
     @property
     def given_frames(self) -> int:
         """How many pictures all keyframes have together: their pixels are (these, height, width, 3)."""
