@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 
 import pytest
 import torch
@@ -177,7 +178,11 @@ def test_a_rank_that_fails_ends_the_job_with_its_own_traceback(tiny, tmp_path):
         assert not any(alive(pid) for pid in ranks)
 
 
-def test_a_package_that_is_missing_on_a_rank_is_named(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("late", (0.0, 0.4))
+def test_a_package_that_is_missing_on_a_rank_is_named(tiny, tmp_path, monkeypatch, late):
+    """So it is when the rank has ended before the host has read what it said first."""
+    receive = wire.receive
+    monkeypatch.setattr(wire, "receive", lambda connection: (time.sleep(late), receive(connection))[1])
     (tmp_path / "diffusers.py").write_text("raise ImportError('no diffusers here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Pool(("cpu",), launcher=Plain()) as pool, pytest.raises(RankFailed) as failed:

@@ -1,7 +1,6 @@
 """Weights from safetensors, complete or not at all: diffusers and transformers fill what a file lacks with noise."""
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from ..families import weight_files
 from ..job.errors import JobRefused
 
 SLACK = 1.25  # a configuration may make this many times the numbers that its files hold: libraries fill in constants
-# transformers 4.56 renamed a keyword, and took the old one for a while; 5 dropped a prefix from the names of CLIPTextModel's
-# weights.
+# transformers 4.56 renamed a keyword, and took the old one for a while.
 DTYPE = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
-CLIP_PREFIX = re.compile("^(text_model|vision_model)[.]")
+# transformers 5 dropped these prefixes from the names of weights of CLIP's towers; a file may hold both towers.
+TOWERS = {"clip_text_model": "text_model.", "clip_vision_model": "vision_model."}
 # One weight of T5's encoders: files have it by one of these names, or by both, and versions of transformers want one or the other.
 T5_WORDS = ("shared.weight", "encoder.embed_tokens.weight")
 
@@ -79,16 +78,17 @@ def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> t
 
 def _transformers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> tuple[Any, dict]:
     """Load by transformers, but for the reading of files: each of its versions refuses some that others wrote."""
-    _check_shapes(folder, spelled(stored_shapes(folder), wanted), wanted)
+    tower = TOWERS.get(kind.config_class.model_type, "")
+    _check_shapes(folder, spelled(stored_shapes(folder), wanted, tower), wanted)
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
-    weights = spelled(read_part(folder, ""), wanted)
+    weights = spelled(read_part(folder, ""), wanted, tower)
     return kind.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True, **{DTYPE: dtype})
 
 
-def spelled(weights: Mapping[str, Any], wanted: Shapes) -> dict[str, Any]:
-    """Return weights by the names that the installed transformers wants, whichever version wrote them."""
-    names = {CLIP_PREFIX.sub("", name): name for name in wanted}
-    found = {names.get(CLIP_PREFIX.sub("", name), name): weight for name, weight in weights.items()}
+def spelled(weights: Mapping[str, Any], wanted: Shapes, tower: str) -> dict[str, Any]:
+    """Return weights by the names that the installed transformers wants, whichever version wrote them, with `tower` or without."""
+    names = {name.removeprefix(tower): name for name in wanted}
+    found = {names.get(name.removeprefix(tower), name): weight for name, weight in weights.items()}
     words = [found[name] for name in T5_WORDS if name in found]
     return {**dict.fromkeys(T5_WORDS, words[0]), **found} if words else found
 

@@ -26,6 +26,7 @@ from .output import Output, last_words
 log = logging.getLogger(__name__)
 WORKER = "parallel.rank.worker"
 END_SECONDS = 10
+LATE_SECONDS = 1.0  # after a rank's end: how long its call back, and what it said then, may be on its way
 START_SECONDS = 300  # importing torch and diffusers from a cold disk can take minutes
 WINDOWS_FAULT = 0x80000000  # exit codes from here on are the system's, such as an access violation
 CRASHES = {getattr(signal, name, None) for name in ("SIGILL", "SIGABRT", "SIGFPE", "SIGSEGV", "SIGBUS")}
@@ -76,6 +77,7 @@ class Ranks:
         """Wait until every rank has called back; raise RankFailed or RankLost if one ends first, Stopped if the caller asks."""
         self._door.open()
         channels: dict[int, Connection] = {}
+        ended: dict[int, float] = {}
         deadline = time.monotonic() + START_SECONDS
         while len(channels) < len(self.processes):
             try:
@@ -88,13 +90,20 @@ class Ranks:
                 raise _not_started(self._door.lacks_files)
             if should_stop():
                 raise Stopped("stopped while the ranks started")
-            for rank, process in enumerate(self.processes):
-                if process.poll() is not None and rank not in channels:
-                    raise self.ended(rank, starting=True)
+            for rank in self._gone(ended) - channels.keys():
+                raise self.ended(rank, starting=True)
             if time.monotonic() > deadline:
                 late = min(set(range(len(self.processes))) - set(channels))
                 raise RankLost(f"{self.name(late)} did not start within {START_SECONDS} s", rank=late)
         self.channels = [channels[rank] for rank in range(len(self.processes))]
+
+    def _gone(self, ended: dict[int, float]) -> set[int]:
+        """Return the ranks whose process ended a while ago, of which nothing more comes; note in `ended` when each was seen to end."""
+        now = time.monotonic()
+        for rank, process in enumerate(self.processes):
+            if process.poll() is not None:
+                ended.setdefault(rank, now)
+        return {rank for rank, when in ended.items() if now - when > LATE_SECONDS}
 
     def alive(self) -> bool:
         """Say whether every rank's process runs."""
