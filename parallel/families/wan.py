@@ -11,7 +11,8 @@ from pydantic import Field
 
 from ..job.errors import JobRefused
 from ..job.job import DType, Job, checked
-from . import flow, parts, wan_fit
+from ..maths.slices import BLOCKS_AT_ONCE
+from . import flow, parts, wan_fit, weight_files
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
@@ -199,6 +200,12 @@ class Wan(Family):
     def norm_groups(self) -> int:
         """The groups of group norms, whose moments travel with frames: there are none."""
         return 0
+
+    def share_at_once(self, part: Path) -> float:
+        if part not in (self.transformer, self.transformer_2):
+            return 1.0
+        waiting = max(0, self.shape.num_layers - BLOCKS_AT_ONCE) * self.shape.block_numbers
+        return 1 - waiting / weight_files.count_numbers(part)
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a call of a net on a clip keeps at once, besides those of a slice at work."""
