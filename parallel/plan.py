@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .families import folder, traffic, weight_files
+from .families import folder, parts, traffic
 from .families.geometry import Geometry
 from .families.table import ModelFolder
 from .job.job import Job
@@ -156,7 +156,7 @@ def estimate_memory(model: ModelFolder, job: Job, clip: range) -> Memory:
 
     Where the job leaves it to the rank, branches go together and skip tensors stay, as they do when there is room.
     """
-    weights = [job.item_bytes * weight_files.count_numbers(part) for part in model.weight_folders]
+    weights = [parts.count_bytes(part, job.item_bytes) for part in model.weighty]
     offloads = job.offload == "parts"
     apart, skips = job.tuning.branches == "apart", job.tuning.park_skips
     return Memory(

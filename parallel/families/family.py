@@ -5,9 +5,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from ..job.files import ModelFiles
 from ..job.job import Frozen, Job
 from .geometry import Geometry
-from .parts import Place
+from .parts import Part, Place
 
 
 class Family(Frozen):
@@ -24,14 +25,19 @@ class Family(Frozen):
     # is stepped as the whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
     schedulers: ClassVar[dict[str, str]]
 
-    vae: Place
-    text_encoder: Place
-    tokenizer: Place
+    vae: Part
+    text_encoder: Part
+    tokenizer: Part
     scheduler: Place
     scheduler_class: str
     solver_order: int = Field(ge=1, le=3)
     latent_channels: int
     geometry: Geometry
+
+    @classmethod
+    def read_files(cls, model: Path, files: ModelFiles, parts_folder: str | None) -> "Family | None":
+        """Return the model whose net is in a file: None of a family that knows no single files."""
+        return None
 
     @property
     def scale(self) -> int:
@@ -39,10 +45,10 @@ class Family(Frozen):
         return self.geometry.scale
 
     @property
-    def weight_folders(self) -> tuple[Path, ...]:
+    def weighty(self) -> tuple[Part, ...]:
         """The parts that have weights."""
         found = (getattr(self, name) for name in self.parts_with_weights)
-        return tuple(folder for folder in found if folder is not None)
+        return tuple(part for part in found if part is not None)
 
     @property
     def picture_tokens(self) -> tuple[int, int, int] | None:

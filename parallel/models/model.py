@@ -16,6 +16,7 @@ from ..layers.compiled import Compiler
 from ..layers.conditioning import Conditioning, Images
 from ..layers.patch import Change
 from ..layers.view import View
+from .sentence_pieces import SentencePieces
 
 Frames = Callable[[range], torch.Tensor]  # frames of a video by their numbers: (F, H, W, 3), uint8 or float from 0 to 1
 
@@ -31,7 +32,7 @@ class Model(Protocol):
         """Of its weights."""
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    def tokenizer(self) -> PreTrainedTokenizerBase | SentencePieces: ...
 
     @property
     def text_encoder(self) -> PreTrainedModel | None:

@@ -7,7 +7,6 @@ of ours; the feed-forward works in slices; the table of rotary positions, which 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
 
 import diffusers
 import torch
@@ -16,6 +15,8 @@ from einops import rearrange
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from ..families.parts import Part
+from ..families.single_file import SingleFile
 from ..families.wan import Wan
 from ..families.wan_shape import TEXT_LENGTH
 from ..job.errors import JobRefused
@@ -29,9 +30,10 @@ from ..layers.patch import Change, Swap
 from ..layers.tokens import OverTokens
 from ..layers.view import View
 from ..maths import clips
-from . import wan_vae, weights
+from . import sentence_pieces, wan_vae, weights
 from .model import Frames
 from .pictures import prepare
+from .sentence_pieces import SentencePieces
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class WanModel:
     transformer_2: WanTransformer3DModel | None
     vae: AutoencoderKLWan
     text_encoder: UMT5EncoderModel | None
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | SentencePieces
     image_encoder: CLIPVisionModel | None = None
 
     @classmethod
@@ -65,7 +67,7 @@ class WanModel:
             transformer_2=None if second is None else _load_net(second, dtype),
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
             text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
-            tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
+            tokenizer=_tokenizer(folder.tokenizer),
             image_encoder=None if looks is None else weights.load(CLIPVisionModel, looks, dtype, may_have=""),
         )
 
@@ -172,7 +174,13 @@ class WanModel:
             return self.image_encoder(pixels_FCHW, output_hidden_states=True).hidden_states[-2]
 
 
-def _load_net(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+def _tokenizer(part: Part) -> PreTrainedTokenizerBase | SentencePieces:
+    if isinstance(part, SingleFile):
+        return sentence_pieces.read(part.file, length=TEXT_LENGTH)
+    return AutoTokenizer.from_pretrained(part, local_files_only=True)
+
+
+def _load_net(folder: Part, dtype: torch.dtype) -> WanTransformer3DModel:
     """Load a net without its table of rotary positions: self-attentions get another processor for every job."""
     net = weights.load_by_name(WanTransformer3DModel, folder, dtype)
     net.rope = NoRotation()
