@@ -43,7 +43,14 @@ NET = (
 
 
 def net(seed: int = 0, channels: int = 16, condition: int = 0) -> WanTransformer3DModel:
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 128, "ffn_dim": 256, "text_dim": TEXT, "freq_dim": 16, "num_layers": 2}
+    sizes = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 128,
+        "ffn_dim": 256,
+        "text_dim": TEXT,
+        "freq_dim": 16,
+        "num_layers": 2,
+    }
     return randomized(WanTransformer3DModel(in_channels=channels + condition, out_channels=channels, **sizes), seed)
 
 
@@ -55,7 +62,9 @@ def vae(timed: bool = False, **latents: list[float]) -> AutoencoderKLWan:
 
 
 def text_encoder(words: int) -> UMT5EncoderModel:
-    config = UMT5Config(vocab_size=words, d_model=TEXT, d_kv=8, d_ff=256, num_layers=2, num_heads=2, dropout_rate=0.0, tie_word_embeddings=False)
+    config = UMT5Config(
+        vocab_size=words, d_model=TEXT, d_kv=8, d_ff=256, num_layers=2, num_heads=2, dropout_rate=0.0, tie_word_embeddings=False
+    )
     return randomized(UMT5EncoderModel(config))
 
 
@@ -80,7 +89,9 @@ def tokenizer(pieces: bytes) -> PreTrainedTokenizerFast:
     made = Tokenizer(models.Unigram(words, unk_id=2))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=512, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, model_max_length=512, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def net_names(weights: Weights, prefix: str = "") -> Weights:
@@ -105,7 +116,12 @@ def timed_vae_names(weights: Weights) -> Weights:
         name = re.sub(r"mid_block\.resnets\.(\d)\.", lambda found: f"middle.{2 * int(found[1])}.", name)
         name = name.replace("mid_block.attentions.0.", "middle.1.")
         if ".middle." in name or "samples." in name:
-            for old, new in (("norm1", "residual.0"), ("conv1", "residual.2"), ("norm2", "residual.3"), ("conv2", "residual.6")):
+            for old, new in (
+                ("norm1", "residual.0"),
+                ("conv1", "residual.2"),
+                ("norm2", "residual.3"),
+                ("conv2", "residual.6"),
+            ):
                 name = re.sub(rf"\.{old}\.", f".{new}.", name)
             name = name.replace(".conv_shortcut.", ".shortcut.")
         for old, new in (("conv_in", "conv1"), ("norm_out", "head.0"), ("conv_out", "head.2")):
@@ -119,13 +135,17 @@ def folder(place: Path, *, parts: dict[str, torch.nn.Module], pieces: bytes, shi
     for name, part in parts.items():
         part.save_pretrained(place / name)
     tokenizer(pieces).save_pretrained(place / "tokenizer")
-    UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift).save_pretrained(place / "scheduler")
+    UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift).save_pretrained(
+        place / "scheduler"
+    )
     (place / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline", **index}))
     return place
 
 
 def save(weights: Weights, file: Path, **metadata: str) -> Path:
-    save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, file, metadata={"format": "pt", **metadata})
+    save_file(
+        {name: weight.detach().contiguous() for name, weight in weights.items()}, file, metadata={"format": "pt", **metadata}
+    )
     return file
 
 
@@ -140,12 +160,18 @@ def in_fp8(weights: Weights, change: Callable[[str], str] = str) -> Weights:
     return {change(name): weight.to(torch.float8_e4m3fn) if name in named else weight for name, weight in weights.items()}
 
 
-def scaled(weights: Weights) -> tuple[Weights, Weights]:
+def matrices(weights: Weights) -> list[str]:
+    """Return the names of a text encoder's weights that files in fp8 have in fp8."""
+    return [name for name, weight in weights.items() if re.search(r"\.(q|k|v|o|wi_0|wi_1|wo)\.weight$", name)]
+
+
+def scaled(weights: Weights, named: list[str] | None = None) -> tuple[Weights, Weights]:
     """Return weights of which matrices are in fp8, and their scales by the same names: a matrix's largest number becomes 448."""
     low, scales = {}, {}
+    chosen = linears(weights) if named is None else named
     for name, weight in weights.items():
         low[name] = weight
-        if name in linears(weights):
+        if name in chosen:
             scales[name] = weight.abs().max().float() / 448
             low[name] = (weight / scales[name]).to(torch.float8_e4m3fn)
     return low, scales
@@ -160,7 +186,12 @@ def spelled_old(low: Weights, scales: Weights, prefix: str = "") -> Weights:
     """Return scaled weights in the first spelling: a mark, and `.scale_weight`."""
     named = {prefix + name.removesuffix("weight") + "scale_weight": scale.reshape(1) for name, scale in scales.items()}
     inputs = {prefix + name.removesuffix("weight") + "scale_input": torch.ones(1) for name in scales}
-    return {**{prefix + name: weight for name, weight in low.items()}, **named, **inputs, prefix + "scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    return {
+        **{prefix + name: weight for name, weight in low.items()},
+        **named,
+        **inputs,
+        prefix + "scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn),
+    }
 
 
 def spelled_by_layer(low: Weights, scales: Weights, prefix: str = "") -> Weights:

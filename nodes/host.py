@@ -219,7 +219,7 @@ def model_name(path: str) -> str:
 
 def known_colours(model: ModelFolder) -> Colours | None:
     """Return the colours of a model's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
-    own = stored_colours(model.vae, model.latent_channels)
+    own = stored_colours(model.vae, model.latent_channels) if isinstance(model.vae, Path) else None
     known = [
         form for form in (kind() for kind in KNOWN_VAES) if is_format_of(form, model.latent_channels, model.latent_format.std)
     ]

@@ -82,7 +82,7 @@ class VideoPlan(io.ComfyNode):
         keyframes=(),
         **widgets,
     ) -> io.NodeOutput:
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         sizes = fill_sizes(parts, width=width, height=height, frames=frames)
         job, _ = with_keyframes(build_job(model, timeline, scope, tuning, **sizes, **widgets), keyframes)
         latents = parts.geometry.latents(job.frames)

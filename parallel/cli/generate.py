@@ -92,7 +92,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     stored = read_stored(args)
     job, pixels = with_keyframes(args, build_job(args)) if stored is None else (stored.job, stored.keyframes)
     model = None if stored is None else stored.model
-    model = model or folder.inspect(job.model, job.parts)
+    model = model or folder.inspect(job.model, job.parts, job.files)
     devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
     folder.check(job, len(devices), model)
     check_open_files(len(devices))

@@ -1,11 +1,9 @@
 """What the host halves of all families have in common: four parts beside the net, a geometry, a scheduler; and what follows from them."""
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
-from ..job.files import ModelFiles
 from ..job.job import Frozen, Job
 from .geometry import Geometry
 from .parts import Part, Place
@@ -33,11 +31,6 @@ class Family(Frozen):
     solver_order: int = Field(ge=1, le=3)
     latent_channels: int
     geometry: Geometry
-
-    @classmethod
-    def read_files(cls, model: Path, files: ModelFiles, parts_folder: str | None) -> "Family | None":
-        """Return the model whose net is in a file: None of a family that knows no single files."""
-        return None
 
     @property
     def scale(self) -> int:

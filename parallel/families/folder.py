@@ -8,7 +8,7 @@ from ..job.job import Job
 from . import weight_files
 from .parts import TRAINING, class_of, find
 from .safety import check_files, check_links, read_config
-from .table import FAMILIES, ModelFolder
+from .table import FAMILIES, IN_FILES, ModelFolder
 
 NO_FILES = ModelFiles()
 OF_ITSELF = ("model_index.json", TRAINING)  # files of a model's folder, which are of no part
@@ -30,11 +30,13 @@ def inspect(model: str, parts: str | None = None, files: ModelFiles = NO_FILES) 
 
 
 def _inspect_files(model: Path, files: ModelFiles, parts: str | None) -> ModelFolder:
-    for family in FAMILIES.values():
+    for family in IN_FILES:
         found = family.read_files(model, files, parts)
         if found is not None:
             return found
-    raise JobRefused(f"model {model} holds no net that this version knows: it runs single files of Wan 2.1, 2.2 A14B and 2.2 TI2V-5B")
+    raise JobRefused(
+        f"model {model} holds no net that this version knows: it runs single files of Wan 2.1, 2.2 A14B and 2.2 TI2V-5B"
+    )
 
 
 def _inspect(model: str, parts: str | None, files: ModelFiles) -> ModelFolder:

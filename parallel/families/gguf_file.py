@@ -125,7 +125,9 @@ def _claim(reader: Reader) -> tuple[str, tuple[int, ...], int, int]:
 def _entry(file: Path, name: str, original: tuple[int, ...], shape: tuple[int, ...], kind: int, begin: int) -> Entry:
     if kind not in TYPES:
         known = ", ".join(found for found, _, _ in TYPES.values())
-        raise JobRefused(f"{file} holds {OTHERS.get(kind, f'weights of type {kind}')}, which this version can't read: use {known}")
+        raise JobRefused(
+            f"{file} holds {OTHERS.get(kind, f'weights of type {kind}')}, which this version can't read: use {known}"
+        )
     named, numbers, size = TYPES[kind]
     count = math.prod(shape)
     check_shape(name, original)

@@ -56,7 +56,8 @@ def read_sizes(form: type[Sizes], part: Part) -> Sizes:
     try:
         return checked(form, **{name: config[name] for name in form.model_fields if config.get(name) is not None})
     except JobRefused as error:
-        raise JobRefused(f"{said_by(part)}: {error}: get it again") from None
+        what = "file" if isinstance(part, SingleFile) else "folder"
+        raise JobRefused(f"{said_by(part)}: {error}: get the {what} again") from None
 
 
 def read_known(file: Path, known: Sizes) -> Sizes:

@@ -18,7 +18,12 @@ FORMATS = ("float8_e4m3fn", "float8_e5m2")  # of those that ComfyUI has names fo
 METADATA = "_quantization_metadata"
 MARK, LAYER_MARK = "scaled_fp8", ".comfy_quant"
 SCALES, INPUT_SCALES = (".scale_weight", ".weight_scale"), (".scale_input", ".input_scale")
-OTHERS = {".weight_scale_2": "nvfp4", ".pre_quant_scale": "nvfp4 (AWQ)", ".absmax": "bitsandbytes' 4 bits", ".qweight": "GPTQ or AWQ"}
+OTHERS = {
+    ".weight_scale_2": "nvfp4",
+    ".pre_quant_scale": "nvfp4 (AWQ)",
+    ".absmax": "bitsandbytes' 4 bits",
+    ".qweight": "GPTQ or AWQ",
+}
 MAX_MARK = 1 << 12  # bytes that say how a layer is quantized
 USE_INSTEAD = "use a file in bf16, fp16, fp8 (scaled or not), or GGUF (Q4_K to Q8_0)"
 
@@ -77,8 +82,8 @@ def _format_of(layer: dict[str, Any]) -> str:
 
 def _check_scale(found: TensorFile, name: str, entry: Entry, scale: Entry) -> None:
     if scale.kind not in PLAIN:
-        raise JobRefused(f"{found.file} scales {name} by numbers in {scale.kind} (mxfp8?), which this version can't read: {USE_INSTEAD}")
-    if scale.numbers != 1 and scale.shape != (entry.shape[0], 1):
         raise JobRefused(
-            f"{found.file} scales {name} by {list(scale.shape)} numbers: wanted one, or one a row: {USE_INSTEAD}"
+            f"{found.file} scales {name} by numbers in {scale.kind} (mxfp8?), which this version can't read: {USE_INSTEAD}"
         )
+    if scale.numbers != 1 and scale.shape != (entry.shape[0], 1):
+        raise JobRefused(f"{found.file} scales {name} by {list(scale.shape)} numbers: wanted one, or one a row: {USE_INSTEAD}")

@@ -23,11 +23,16 @@ PREFIXES = (
     "", "model.diffusion_model.", "diffusion_model.", "model.", "transformer.", "vae.", "first_stage_model.", "text_encoder.",
     "text_encoders.umt5xxl.transformer.",
 )  # fmt: skip
-NOT_WEIGHTS: dict[str, tuple[str, ...]] = {"umt5": (VOCABULARY, "logit_scale"), "clip vision": ("visual_projection.weight", "logit_scale")}
+NOT_WEIGHTS: dict[str, tuple[str, ...]] = {
+    "umt5": (VOCABULARY, "logit_scale"),
+    "clip vision": ("visual_projection.weight", "logit_scale"),
+}
 MARKS: dict[str, tuple[str, ...]] = {
     "wan net": wan_names.MARKS,
     "wan vae": (wan_vae_names.MARK, wan_vae_names.DIFFUSERS_MARK),
-    "umt5": ("encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",),  # UMT5 has one a layer, T5 in its first alone
+    "umt5": (
+        "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
+    ),  # UMT5 has one a layer, T5 in its first alone
     "clip vision": ("vision_model.post_layernorm.weight",),
 }
 

@@ -49,7 +49,9 @@ class TensorFile:
         """Return the bytes of a small tensor; raise JobRefused if it has more than `most`."""
         entry = self.entries[name]
         if entry.end - entry.begin > most:
-            raise JobRefused(f"{self.file}: {name} has {entry.end - entry.begin} bytes, wanted at most {most}: get the file again")
+            raise JobRefused(
+                f"{self.file}: {name} has {entry.end - entry.begin} bytes, wanted at most {most}: get the file again"
+            )
         with self.file.open("rb") as opened:
             opened.seek(entry.begin)
             return opened.read(entry.end - entry.begin)

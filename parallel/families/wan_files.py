@@ -12,8 +12,8 @@ from typing import Any
 from ..job.errors import JobRefused
 from ..job.files import ModelFiles
 from . import single_file, wan_names
-from .quantization import Weight
 from .parts import Part
+from .quantization import Weight
 from .safety import check_links, check_sizes
 from .single_file import Kind, SingleFile
 from .tensor_file import TensorFile
@@ -56,9 +56,15 @@ def find_parts(net: SingleFile, files: ModelFiles, folder: str | None) -> dict[s
     if files.model_low is not None:
         second = find_net(Path(files.model_low))
         if second is None:
-            raise JobRefused(f"model-low {files.model_low} holds no Wan net that this version knows: give the net for low noise")
+            raise JobRefused(
+                f"model-low {files.model_low} holds no Wan net that this version knows: give the net for low noise"
+            )
         found["transformer_2"] = second
-    readers = {"vae": (files.vae, read_vae), "text_encoder": (files.text_encoder, read_text_encoder), "image_encoder": (files.clip_vision, read_image_encoder)}
+    readers = {
+        "vae": (files.vae, read_vae),
+        "text_encoder": (files.text_encoder, read_text_encoder),
+        "image_encoder": (files.clip_vision, read_image_encoder),
+    }
     for name, (file, read) in readers.items():
         if file is not None:
             found[name] = read(Path(file))
@@ -125,7 +131,9 @@ def _find(file: Path, kind: Kind, configure: Callable[[Path, Shapes], dict[str, 
     return single_file.described(found, kind, _configured(found, held, configure), held)
 
 
-def _configured(found: TensorFile, held: dict[str, Weight], configure: Callable[[Path, Shapes], dict[str, Any]]) -> dict[str, Any]:
+def _configured(
+    found: TensorFile, held: dict[str, Weight], configure: Callable[[Path, Shapes], dict[str, Any]]
+) -> dict[str, Any]:
     try:
         config = configure(found.file, {name: weight.entry.shape for name, weight in held.items()})
     except KeyError as error:
@@ -146,7 +154,9 @@ def _net(file: Path, shapes: Shapes) -> dict[str, Any]:
             raise JobRefused(f"{file} holds a Wan {variant}: this version runs those that make videos from text or from images")
     width, takes, *patch = shapes["patch_embedding.weight"]
     if width % HEAD:
-        raise JobRefused(f"{file} holds a net of width {width}: wanted a multiple of {HEAD}, as of every Wan: get the file again")
+        raise JobRefused(
+            f"{file} holds a net of width {width}: wanted a multiple of {HEAD}, as of every Wan: get the file again"
+        )
     config = {
         "_class_name": "WanTransformer3DModel",
         "patch_size": patch,
@@ -188,7 +198,12 @@ def _vae(file: Path, shapes: Shapes) -> dict[str, Any]:
     }
     if nested or patch > 1:  # of 2.2: diffusers older than 0.35 does not know these words
         outer = shapes["decoder.conv_out.weight"]
-        config |= {"is_residual": nested, "decoder_base_dim": outer[1] // mult[0], "in_channels": takes, "out_channels": outer[0]}
+        config |= {
+            "is_residual": nested,
+            "decoder_base_dim": outer[1] // mult[0],
+            "in_channels": takes,
+            "out_channels": outer[0],
+        }
         config["patch_size"] = patch if patch > 1 else None
     if channels not in (CHANNELS, TIMED_CHANNELS):
         raise JobRefused(

@@ -11,7 +11,13 @@ OUTSIDE = {
     "conv1.": "conv_in.", "head.0.": "norm_out.", "head.2.": "conv_out.", "middle.0.": "mid_block.resnets.0.",
     "middle.1.": "mid_block.attentions.0.", "middle.2.": "mid_block.resnets.1.",
 }  # fmt: skip
-RESIDUAL = {"residual.0.": "norm1.", "residual.2.": "conv1.", "residual.3.": "norm2.", "residual.6.": "conv2.", "shortcut.": "conv_shortcut."}
+RESIDUAL = {
+    "residual.0.": "norm1.",
+    "residual.2.": "conv1.",
+    "residual.3.": "norm2.",
+    "residual.6.": "conv2.",
+    "shortcut.": "conv_shortcut.",
+}
 NESTED = re.compile(r"(?:down|up)samples\.(\d+)\.(?:down|up)samples\.(\d+)\.(.+)")
 FLAT = re.compile(r"(?:down|up)samples\.(\d+)\.(.+)")
 RESAMPLES = ("resample.", "time_conv.")

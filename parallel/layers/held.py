@@ -14,6 +14,9 @@ from ..maths.dequantize import KINDS, from_blocks, from_fp8
 class HeldLinear(nn.Module):
     """Stands in for a `nn.Linear`. Its weight is a buffer and no parameter: whoever asks for a model's type asks its parameters."""
 
+    stored: torch.Tensor
+    scale: torch.Tensor | None
+
     def __init__(
         self,
         stored: torch.Tensor,
@@ -54,6 +57,9 @@ class HeldLinear(nn.Module):
 
 class Branch(nn.Module):
     """What a LoRA adds to a layer whose weight can't take it: up (down x), or a whole matrix; in float32 while it waits."""
+
+    up: torch.Tensor
+    down: torch.Tensor | None
 
     def __init__(self, up: torch.Tensor, down: torch.Tensor | None):
         super().__init__()

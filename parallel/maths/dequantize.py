@@ -17,7 +17,7 @@ def from_fp8(stored: torch.Tensor, scale: torch.Tensor | None, dtype: torch.dtyp
 
 def from_blocks(stored: torch.Tensor, kind: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """Return the numbers of blocks of a kind, bytes in any shape, in a type and of a shape."""
-    numbers, size, read = KINDS[kind]
+    _, size, read = KINDS[kind]
     return read(stored.view(-1, size)).view(shape).to(dtype)
 
 

@@ -59,7 +59,7 @@ def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
     wanted = {name: tuple(parameter.shape) for name, parameter in module.named_parameters(remove_duplicate=False)}
     held = spelled(single_file.weights(single_file.read(part.file), part.kind), wanted, tower_of(kind))
     left = [name for name in held.keys() - wanted.keys() if not may_have(name)]
-    check_complete(part.file, sorted(wanted.keys() - held.keys()), left)
+    check_complete(part.file, sorted(wanted.keys() - held.keys()), left, what="file")
     mapped, plain = MappedFile(part.file), {}
     for name, shape in wanted.items():
         weight, own = held[name], torch.float32 if any(word in name for word in precise) else dtype
@@ -101,6 +101,7 @@ def _empty(kind: Any, part: SingleFile, dtype: torch.dtype) -> tuple[nn.Module, 
 def _hold(module: nn.Module, owner: str, mapped: MappedFile, weight: Weight, dtype: torch.dtype) -> None:
     """Put a layer that keeps its weight as it is into the place of a linear one."""
     linear = module.get_submodule(owner)
+    assert isinstance(linear, nn.Linear)
     scale = None if weight.scale is None else mapped.scale(weight.scale)
     out, into = weight.entry.shape
     layer = HeldLinear(mapped.stored(weight.entry), weight.entry.kind, (out, into), dtype, scale=scale)
