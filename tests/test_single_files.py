@@ -1,62 +1,20 @@
 """Wan from the files that people have: the video of the diffusers folder of the same numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from harness import wan_files, wan_gguf, wan_original
+from harness import wan_files, wan_gguf
 from harness.jobs import job
+from harness.tiny_files import Tiny, text_weights, tiny_files
 from parallel.families import folder
 from parallel.families.wan_files import TIMED_MEAN, TIMED_STD
 from parallel.job.files import ModelFiles
 from parallel.layers.held import HeldLinear
 from parallel.models import table, weights
 from parallel.sampler.encode import encode_tokens, tokenize
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """A tiny Wan: its parts, and in one file each those beside the net."""
-
-    place: Path
-    parts: dict[str, torch.nn.Module]
-    pieces: bytes
-    files: ModelFiles
-
-    @property
-    def net(self) -> dict[str, torch.Tensor]:
-        return self.parts["transformer"].state_dict()
-
-    def twin(self, name: str, **nets: dict[str, torch.Tensor]) -> str:
-        """Return a folder in diffusers format whose nets have other numbers."""
-        parts = dict(self.parts)
-        for part, numbers in nets.items():
-            parts[part] = wan_files.net()
-            parts[part].load_state_dict({key: weight.float() for key, weight in numbers.items()})
-        return str(wan_files.folder(self.place / name, parts=parts, pieces=self.pieces))
-
-
-def text_weights(encoder: torch.nn.Module, pieces: bytes) -> dict[str, torch.Tensor]:
-    held = {name: weight for name, weight in encoder.state_dict().items() if name != "encoder.embed_tokens.weight"}
-    return {**held, "spiece_model": torch.tensor(list(pieces), dtype=torch.uint8)}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Tiny:
-    place = tmp_path_factory.mktemp("single")
-    pieces = wan_files.vocabulary()
-    parts = {
-        "transformer": wan_files.net(),
-        "vae": wan_files.vae(),
-        "text_encoder": wan_files.text_encoder(len(wan_files.tokenizer(pieces))),
-    }
-    vae = wan_files.save(wan_original.original_names(parts["vae"].state_dict()), place / "vae.safetensors")
-    text = wan_files.save(text_weights(parts["text_encoder"], pieces), place / "text.safetensors")
-    return Tiny(place, parts, pieces, ModelFiles(vae=str(vae), text_encoder=str(text)))
 
 
 def plain(
@@ -104,6 +62,11 @@ FORMS: dict[str, Callable[[Tiny], tuple[str, dict]]] = {
 
 # Weights are compared to the last bit. What a CPU makes of the same ones depends on where in memory they begin, as they lie in files.
 NOISE = 2e-5
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Tiny:
+    return tiny_files(tmp_path_factory.mktemp("single"))
 
 
 def numbers_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:

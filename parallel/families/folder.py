@@ -8,6 +8,7 @@ from ..job.job import Job
 from . import weight_files
 from .parts import TRAINING, class_of, find
 from .safety import check_files, check_links, read_config
+from .single_file import Role
 from .table import FAMILIES, IN_FILES, ModelFolder
 
 NO_FILES = ModelFiles()
@@ -27,6 +28,14 @@ def inspect(model: str, parts: str | None = None, files: ModelFiles = NO_FILES) 
         raise JobRefused(
             f"{error.filename or model} can not be read ({error.strerror}): is it a whole file, and yours to read?"
         ) from None
+
+
+def roles_in(file: str) -> frozenset[Role]:
+    """Return what of a model a file can be: nothing, if it can't be run or read."""
+    try:
+        return frozenset().union(*(family.roles_in(Path(file)) for family in IN_FILES))
+    except (JobRefused, OSError):
+        return frozenset()
 
 
 def _inspect_files(model: Path, files: ModelFiles, parts: str | None) -> ModelFolder:

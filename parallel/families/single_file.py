@@ -15,8 +15,11 @@ from .quantization import Weight, read_weights
 from .tensor_file import TensorFile, check_regular, read_safetensors
 
 Kind = Literal["wan net", "wan vae", "umt5", "clip vision"]
+Role = Literal["model", "vae", "text_encoder", "clip_vision"]  # what of a model a file can be
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-VOCABULARY = "spiece_model"  # the bytes of a tokenizer, of the package sentencepiece's form, beside a text encoder's weights
+# The bytes of a tokenizer, of the package sentencepiece's form, beside a text encoder's weights; in a checkpoint, and alone.
+VOCABULARY = "spiece_model"
+VOCABULARIES = (f"text_encoders.umt5xxl.{VOCABULARY}", VOCABULARY)
 MAX_VOCABULARY = 64 << 20
 # A file may hold several models: what stands before the names of one.
 PREFIXES = (
@@ -44,6 +47,9 @@ class SingleFile(Frozen):
     kind: Kind
     config: dict[str, Any]
     plain_numbers: int = Field(ge=0, description="numbers that are loaded in a job's type")
+    changed: int = Field(
+        0, description="when the file was written, in nanoseconds: one that came in its place is another model"
+    )
     quantized_bytes: int = Field(ge=0, description="bytes of those that stay as they are in the file")
 
     def __str__(self) -> str:
@@ -69,6 +75,15 @@ def prefix_of(found: TensorFile, kind: str) -> str | None:
     for prefix in PREFIXES:
         if any(prefix + mark in found.entries for mark in MARKS[kind]):
             return prefix
+    return None
+
+
+def vocabulary_of(found: TensorFile) -> str | None:
+    """Return the name of the tokenizer in a text encoder's file; None if it has none."""
+    for name in VOCABULARIES:
+        entry = found.entries.get(name)
+        if entry is not None and entry.kind in ("U8", "I8") and entry.numbers <= MAX_VOCABULARY:
+            return name
     return None
 
 
@@ -100,6 +115,7 @@ def described(found: TensorFile, kind: Kind, config: dict[str, Any], held: dict[
         file=found.file,
         kind=kind,
         config=config,
+        changed=found.file.stat().st_mtime_ns,
         plain_numbers=sum(entry.numbers for entry in plain),
         quantized_bytes=sum(entry.end - entry.begin for entry in stays),
     )

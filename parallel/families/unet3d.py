@@ -137,6 +137,8 @@ class UNet3D(Family):
         """Raise JobRefused if a job asks for what this family can't do."""
         if job.guidance_scale_2 is not None:
             raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
+        if job.loras and job.num_inference_steps:
+            raise JobRefused("LoRA: this version puts LoRAs into Wan alone: leave them out")
         if job.shift is not None:
             raise JobRefused("shift: this model's schedule is not one of flow matching, and has no shift: leave it out")
         if job.tuning.travel != "auto":

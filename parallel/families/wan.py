@@ -13,7 +13,7 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.files import ModelFiles
 from ..job.job import DType, Job, checked
-from . import flow, parts, wan_files, wan_fit
+from . import flow, parts, wan_files, wan_fit, wan_lora
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
@@ -21,7 +21,7 @@ from .latent_format import LatentFormat
 from .parts import Part, Place
 from .pinning import Pinning
 from .safety import read_config
-from .single_file import SingleFile
+from .single_file import Role, SingleFile
 from .wan_index import Pipeline, Training, known_of_files, read_pipeline, read_training
 from .wan_pictures import Looking, read_looking
 from .wan_shape import FLOAT32, ClipCall, WanShape, exchanges
@@ -100,6 +100,11 @@ class Wan(Family):
         net = wan_files.find_net(model)
         return None if net is None else cls.read(wan_files.find_parts(net, files, parts_folder))
 
+    @classmethod
+    def roles_in(cls, file: Path) -> frozenset[Role]:
+        """Return what of a model of this family a file can be; raise JobRefused if that can't be read."""
+        return wan_files.roles_in(file)
+
     @property
     def latent_format(self) -> LatentFormat:
         """What the net's latents are to the VAE's."""
@@ -161,6 +166,7 @@ class Wan(Family):
             raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
         if job.num_inference_steps:
             self._check_keyframes(job)
+            wan_lora.check(job.loras, self.shape, nets=1 if self.transformer_2 is None else 2)
         if job.tuning.reuse_every > 1:
             raise JobRefused("reuse_every: a transformer has no outermost blocks that could run alone: use 1")
         if job.tuning.park_skips == "always":
@@ -182,7 +188,12 @@ class Wan(Family):
 
     def remarks(self, job: Job) -> list[str]:
         """Return what else a plan says of a job: which net is at work when."""
-        if self.transformer_2 is None or not job.num_inference_steps:
+        if not job.num_inference_steps:
+            return []
+        return [*self._net_remarks(job), *wan_lora.remarks(job.loras, self.shape)]
+
+    def _net_remarks(self, job: Job) -> list[str]:
+        if self.transformer_2 is None:
             return []
         kind = self.scheduler_class if job.scheduler == "model" else self.schedulers[job.scheduler]
         noise = flow.noise_levels(kind, job.num_inference_steps, job.shift or self.own_shift)[job.skipped_steps :]

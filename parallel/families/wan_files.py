@@ -15,7 +15,7 @@ from . import single_file, wan_names
 from .parts import Part
 from .quantization import Weight
 from .safety import check_links, check_sizes
-from .single_file import Kind, SingleFile
+from .single_file import Kind, Role, SingleFile
 from .tensor_file import TensorFile
 from .wan_index import TIMED_CHANNELS
 from .wan_vae_shape import WanVAESizes
@@ -43,6 +43,7 @@ VARIANTS = {
 }  # fmt: skip
 KNOWN_IN_BLOCK = {*wan_names.BLOCK.values(), "attn2.norm_added_q"}
 Shapes = dict[str, tuple[int, ...]]
+Configure = Callable[[Path, Shapes], dict[str, Any]]
 
 
 def find_net(file: Path) -> SingleFile | None:
@@ -68,6 +69,10 @@ def find_parts(net: SingleFile, files: ModelFiles, folder: str | None) -> dict[s
     for name, (file, read) in readers.items():
         if file is not None:
             found[name] = read(Path(file))
+    whole = single_file.read(net.file)  # a checkpoint may hold the others, too
+    for name, kind, read in (("vae", "wan vae", read_vae), ("text_encoder", "umt5", read_text_encoder)):
+        if name not in found and single_file.prefix_of(whole, kind) is not None:
+            found[name] = read(net.file)
     text = found.get("text_encoder")
     if isinstance(text, SingleFile) and has_vocabulary(text):
         found["tokenizer"] = text
@@ -112,9 +117,22 @@ def read_image_encoder(file: Path) -> SingleFile:
 
 def has_vocabulary(part: SingleFile) -> bool:
     """Say whether a text encoder's file has its tokenizer, too."""
-    found = single_file.read(part.file)
-    entry = found.entries.get(single_file.VOCABULARY)
-    return entry is not None and entry.kind in ("U8", "I8") and entry.numbers <= single_file.MAX_VOCABULARY
+    return single_file.vocabulary_of(single_file.read(part.file)) is not None
+
+
+def roles_in(file: Path) -> frozenset[Role]:
+    """Return what of a model a file can be; raise JobRefused if that can't be read."""
+    found = single_file.read(file)
+    kinds = {role: kind for role, (kind, _) in ROLES.items() if single_file.prefix_of(found, kind) is not None}
+    return frozenset(role for role, kind in kinds.items() if _can_be(found, kind, ROLES[role][1]))
+
+
+def _can_be(found: TensorFile, kind: Kind, configure: Configure) -> bool:
+    try:
+        _configured(found, single_file.weights(found, kind), configure)
+    except JobRefused:
+        return False
+    return True
 
 
 def _found(file: Path, what: str, wanted: str, part: SingleFile | None) -> SingleFile:
@@ -123,7 +141,7 @@ def _found(file: Path, what: str, wanted: str, part: SingleFile | None) -> Singl
     return part
 
 
-def _find(file: Path, kind: Kind, configure: Callable[[Path, Shapes], dict[str, Any]]) -> SingleFile | None:
+def _find(file: Path, kind: Kind, configure: Configure) -> SingleFile | None:
     found = single_file.read(file)
     if single_file.prefix_of(found, kind) is None:
         return None
@@ -131,9 +149,7 @@ def _find(file: Path, kind: Kind, configure: Callable[[Path, Shapes], dict[str, 
     return single_file.described(found, kind, _configured(found, held, configure), held)
 
 
-def _configured(
-    found: TensorFile, held: dict[str, Weight], configure: Callable[[Path, Shapes], dict[str, Any]]
-) -> dict[str, Any]:
+def _configured(found: TensorFile, held: dict[str, Weight], configure: Configure) -> dict[str, Any]:
     try:
         config = configure(found.file, {name: weight.entry.shape for name, weight in held.items()})
     except KeyError as error:
@@ -281,3 +297,12 @@ def _count(names: Iterable[str], pattern: str) -> int:
     if numbers != set(range(len(numbers))) or not numbers:
         raise ValueError(f"layers {str(sorted(numbers))[:60]}")
     return len(numbers)
+
+
+# What of a model a file can be -> the kind of weights that it has then, and what reads their shapes.
+ROLES: dict[Role, tuple[Kind, Configure]] = {
+    "model": ("wan net", _net),
+    "vae": ("wan vae", _vae),
+    "text_encoder": ("umt5", _umt5),
+    "clip_vision": ("clip vision", _clip_vision),
+}

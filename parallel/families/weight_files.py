@@ -59,11 +59,11 @@ def count_numbers(part: Path) -> int:
     return sum(map(weight_count, find(part)))
 
 
-def check_complete(part: Path, missing: list[str], left_over: list[str], *, what: str = "folder") -> None:
+def check_complete(part: Path, missing: list[str], left_over: list[str], *, form: str = "folder") -> None:
     """Raise JobRefused if a file of weights is not that of its configuration: libraries fill what is missing with noise."""
     for keys, what in ((missing, "lacks"), (left_over, "has, beside what its configuration says,")):
         if keys:
-            raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the {what} again")
+            raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the {form} again")
 
 
 def check(part: Path) -> None:

@@ -1,8 +1,9 @@
 """Where a model lies that people have as single files, and the LoRAs that are put into it."""
 
-from typing import Literal
+import os
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .frozen import Frozen
 
@@ -22,6 +23,6 @@ class ModelFiles(Frozen):
 class Lora(Frozen):
     """A LoRA's file, how much of it is added, and to which of a model's nets."""
 
-    file: str = Field(min_length=1)
+    file: Annotated[str, Field(min_length=1), AfterValidator(os.path.abspath)]
     strength: float = Field(1.0, ge=-100, le=100, allow_inf_nan=False)
     net: Net = "all"

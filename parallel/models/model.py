@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..families.table import ModelFolder
+from ..job.files import Lora
 from ..job.job import Job
 from ..layers.compiled import Compiler
 from ..layers.conditioning import Conditioning, Images
@@ -67,6 +68,9 @@ class Model(Protocol):
 
     def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
         """Return the embeddings of prompts, (S, L, D), by their tokens; the mask is 0 where these only pad."""
+
+    def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        """Have these LoRAs in the nets, and no others; `device` computes, `notify` gets what of them fits nothing."""
 
     def changes(self, net: nn.Module, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None) -> list[Change]:
         """Return what makes a net work on a clip, exact where it mixes frames; raise ValueError on a net of another shape."""

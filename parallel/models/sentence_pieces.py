@@ -42,4 +42,6 @@ class SentencePieces:
 def read(file: Path, *, length: int) -> SentencePieces:
     """Return the tokenizer in a text encoder's file."""
     found = single_file.read(file)
-    return SentencePieces(found.read_bytes(single_file.VOCABULARY, single_file.MAX_VOCABULARY), length=length)
+    name = single_file.vocabulary_of(found)
+    assert name is not None, "asked at the door"
+    return SentencePieces(found.read_bytes(name, single_file.MAX_VOCABULARY), length=length)

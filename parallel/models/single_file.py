@@ -59,7 +59,7 @@ def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
     wanted = {name: tuple(parameter.shape) for name, parameter in module.named_parameters(remove_duplicate=False)}
     held = spelled(single_file.weights(single_file.read(part.file), part.kind), wanted, tower_of(kind))
     left = [name for name in held.keys() - wanted.keys() if not may_have(name)]
-    check_complete(part.file, sorted(wanted.keys() - held.keys()), left, what="file")
+    check_complete(part.file, sorted(wanted.keys() - held.keys()), left, form="file")
     mapped, plain = MappedFile(part.file), {}
     for name, shape in wanted.items():
         weight, own = held[name], torch.float32 if any(word in name for word in precise) else dtype

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizerFast, PreTra
 
 from ..families.unet3d import UNet3D
 from ..families.unet_shape import UNetShape
+from ..job.files import Lora
 from ..job.job import Job
 from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
@@ -90,6 +91,9 @@ class UNet3DModel:
     def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
         return self.text_encoder(tokens_SL, attention_mask=mask_SL if masked else None)[0]
+
+    def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        assert not loras, "refused at the door"
 
     def changes(
         self, net: UNet3DConditionModel, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None

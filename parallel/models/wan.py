@@ -4,8 +4,9 @@ All that mixes latents is the self-attention of each block; all that a prompt re
 of ours; the feed-forward works in slices; the table of rotary positions, which ends at 1,024 latents, is not used.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
 
 import diffusers
@@ -15,11 +16,13 @@ from einops import rearrange
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from ..families import wan_lora
 from ..families.parts import Part
 from ..families.single_file import SingleFile
 from ..families.wan import Wan
 from ..families.wan_shape import TEXT_LENGTH
 from ..job.errors import JobRefused
+from ..job.files import Lora
 from ..job.job import Job
 from ..layers import travel
 from ..layers.compiled import Compiler
@@ -31,6 +34,7 @@ from ..layers.tokens import OverTokens
 from ..layers.view import View
 from ..maths import clips
 from . import sentence_pieces, wan_vae, weights
+from .lora import Adapters
 from .model import Frames
 from .pictures import prepare
 from .sentence_pieces import SentencePieces
@@ -48,6 +52,7 @@ class WanModel:
     text_encoder: UMT5EncoderModel | None
     tokenizer: PreTrainedTokenizerBase | SentencePieces
     image_encoder: CLIPVisionModel | None = None
+    adapters: Adapters = field(default_factory=Adapters)
 
     @classmethod
     def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
@@ -95,6 +100,11 @@ class WanModel:
         assert self.text_encoder is not None, "another rank has it"
         embeddings_SLD = self.text_encoder(tokens_SL, attention_mask=mask_SL).last_hidden_state
         return embeddings_SLD * mask_SL[..., None].to(embeddings_SLD)  # what pads a prompt is zero, and attended to
+
+    def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        shape = self.folder.shape
+        read = partial(wan_lora.read, shape=shape)
+        self.adapters.put(self.nets, loras, read=read, targets=wan_lora.targets(shape), device=device, notify=notify)
 
     def changes(
         self, net: WanTransformer3DModel, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None

@@ -76,6 +76,8 @@ def generate(
     schedule = timesteps(scheduler, job, group.device)
     left = stages(model, schedule, blocks.resume)
     nets = [model.nets[stage.net] for stage in left]
+    if left:
+        model.adapt(job.loras, device=group.device, notify=notify)
     encoders = (model.text_encoder, model.image_encoder) if left else ()
     settle(model, group.device, job.offload, at_work=(*nets, *encoders, model.vae))
     on_device = partial(resident, device=group.device, offload=job.offload)

@@ -1,0 +1,169 @@
+"""A LoRA's file, in the spellings that people have: which layers of a net it changes, and how; read from its header alone.
+
+diffusers and PEFT (`lora_A`, `lora_B`), kohya and musubi (`lora_unet_..._`, `lora_down`, `lora_up`, `alpha`), ComfyUI's
+(`diffusion_model.`...), and whole differences (`diff`, `diff_b`). Other kinds are refused by name.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..job.errors import JobRefused
+from . import single_file
+from .quantization import PLAIN
+from .tensor_file import Entry, TensorFile
+
+DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight", ".lora_A")
+UP = (".lora_up.weight", ".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight", "_lora.up.weight", ".lora_B")
+ENDINGS = {
+    **dict.fromkeys(DOWN, "down"), **dict.fromkeys(UP, "up"), ".alpha": "alpha", ".diff": "diff", ".diff_b": "diff_b",
+}  # fmt: skip
+REFUSED = {
+    ".hada_w1_a": "LoHa", ".lokr_w1": "LoKr", ".lokr_w1_a": "LoKr", ".oft_blocks": "OFT", ".oft_diag": "OFT", ".dora_scale": "DoRA",
+    ".lora_magnitude_vector": "DoRA", ".lora_magnitude_vector.weight": "DoRA", ".lora_mid.weight": "LoCon (Tucker)",
+    ".a1.weight": "GLoRA",
+}  # fmt: skip
+PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
+FLAT_PREFIXES = ("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_")  # before names in which dots are underscores
+NAMED = 3  # keys that fit nothing, of which a notice gives the names
+FORMS = {"F16": "<e", "F32": "<f", "F64": "<d"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layer that a LoRA may change: the parameters that `weight` and `bias` stand for, and the former's shape."""
+
+    weight: str
+    shape: tuple[int, ...] | None  # None: not known to the host
+    bias: str | None
+
+
+@dataclass
+class Addition:
+    """What a LoRA adds to one layer: up times down, by alpha over their rank, or a whole difference."""
+
+    down: Entry | None = None
+    up: Entry | None = None
+    alpha: float | None = None
+    diff: Entry | None = None
+    diff_b: Entry | None = None
+
+    @property
+    def scale(self) -> float:
+        """What up times down is multiplied by."""
+        assert self.down is not None
+        return 1.0 if self.alpha is None else self.alpha / self.down.shape[0]
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """What a LoRA changes of a net, by the names of its layers, and the keys that fit nothing there."""
+
+    file: Path
+    additions: dict[str, Addition] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should know of keys that fit nothing; None if all fit."""
+        if not self.unmatched:
+            return None
+        some = ", ".join(self.unmatched[:NAMED])
+        return f"LoRA {self.file.name}: {len(self.unmatched)} keys fit nothing in this model and are left out, such as {some}"
+
+
+def read(file: str, targets: Mapping[str, Target], spellings: Mapping[str, str]) -> LoraFile:
+    """Return what a LoRA changes of a net with some layers, which `spellings` are other names of.
+
+    Raises JobRefused if it is of a kind that this version does not know, fits nothing, or is of another size.
+    """
+    try:
+        found = single_file.read(Path(file))
+    except OSError as error:
+        raise JobRefused(f"LoRA {file} can not be read ({error.strerror}): is it a whole file, and yours to read?") from None
+    for name in found.entries:
+        kind = next((kind for ending, kind in REFUSED.items() if name.endswith(ending)), None)
+        if kind is not None:
+            raise JobRefused(
+                f"LoRA {file} is a {kind}, which this version does not know: use a plain LoRA, or merge it into the model"
+            )
+    flat = {spelling.replace(".", "_"): layer for spelling, layer in spellings.items()}
+    additions: dict[str, Addition] = {}
+    unmatched = []
+    for name, entry in found.entries.items():
+        ending = max((ending for ending in ENDINGS if name.endswith(ending)), key=len, default=None)
+        layer = None if ending is None else _layer(name.removesuffix(ending), spellings, flat)
+        if ending is None or layer is None or (ENDINGS[ending] == "diff_b" and targets[layer].bias is None):
+            unmatched.append(name)
+        else:
+            _take(found, additions.setdefault(layer, Addition()), ENDINGS[ending], name, entry)
+    if not additions:
+        raise JobRefused(f"LoRA {file} has {len(unmatched)} keys, and none fits this model: use a LoRA of its family")
+    for layer, addition in additions.items():
+        _check(file, layer, addition, targets[layer])
+    return LoraFile(Path(file), additions, tuple(unmatched))
+
+
+def _layer(stem: str, spellings: Mapping[str, str], flat: Mapping[str, str]) -> str | None:
+    """Return the layer that a key without its ending names; None if it names none of the net's."""
+    for prefix in FLAT_PREFIXES:
+        if stem.startswith(prefix):
+            return flat.get(stem.removeprefix(prefix))
+    for prefix in PREFIXES:
+        stem = stem.removeprefix(prefix)
+    return spellings.get(stem)
+
+
+def _take(found: TensorFile, addition: Addition, part: str, name: str, entry: Entry) -> None:
+    if entry.kind not in PLAIN:
+        raise JobRefused(
+            f"LoRA {found.file} holds {entry.kind} ({name}), which this version can't read: use one in fp16, bf16 or fp32"
+        )
+    if part == "alpha":
+        addition.alpha = _number(found, name, entry)
+    else:
+        setattr(addition, part, entry)
+
+
+def _number(found: TensorFile, name: str, entry: Entry) -> float:
+    """Return the one number in a tensor."""
+    if entry.numbers != 1:
+        raise JobRefused(f"LoRA {found.file}: {name}: wanted one number, got {list(entry.shape)}: get the file again")
+    data = found.read_bytes(name, 8)
+    if entry.kind == "BF16":
+        return struct.unpack("<f", b"\0\0" + data)[0]
+    return struct.unpack(FORMS[entry.kind], data)[0]
+
+
+def _check(file: str, layer: str, addition: Addition, target: Target) -> None:
+    """Raise JobRefused unless an addition is whole, and of the layer's size."""
+    up, down, wanted = addition.up, addition.down, target.shape
+    if (up is None) != (down is None):
+        raise JobRefused(f"LoRA {file} has half of what changes {layer}: get the file again")
+    if up is None and addition.diff is None and addition.diff_b is None:
+        raise JobRefused(f"LoRA {file} has an alpha, and nothing else, for {layer}: get the file again")
+    if up is not None and down is not None:
+        is_pair = (
+            len(up.shape) >= 2
+            and len(down.shape) >= 2
+            and up.shape[1] == down.shape[0]
+            and up.shape[0] * up.shape[1] == up.numbers
+        )
+        if not is_pair or 0 in (*up.shape, *down.shape):
+            raise JobRefused(
+                f"LoRA {file}: {layer}: {list(up.shape)} and {list(down.shape)} do not fit each other: get the file again"
+            )
+        made = (up.shape[0], *down.shape[1:])
+        if wanted is not None and made != wanted:
+            raise JobRefused(
+                f"LoRA {file} changes a {layer} of {list(made)}, this model's is {list(wanted)}: use a LoRA of this model's size"
+            )
+    if addition.diff is not None and wanted is not None and addition.diff.shape != wanted:
+        raise JobRefused(
+            f"LoRA {file} changes a {layer} of {list(addition.diff.shape)}, this model's is {list(wanted)}: use a LoRA of this model's size"
+        )
+    if addition.diff_b is not None and wanted is not None and addition.diff_b.shape != (wanted[0],):
+        raise JobRefused(
+            f"LoRA {file}: {layer}: wanted a bias of {wanted[0]}, got {list(addition.diff_b.shape)}: get the file again"
+        )
