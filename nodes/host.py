@@ -76,6 +76,14 @@ def weight_files(role: Role) -> dict[str, str]:
     return found
 
 
+def loras() -> dict[str, str]:
+    """Return the files of ComfyUI's folders for LoRAs, by the names that users choose from."""
+    found: dict[str, str] = {}
+    for root in folder_paths.get_folder_paths("loras"):
+        found |= {name: file for name, file in folders.weights(root).items() if name not in found}
+    return found
+
+
 def _roles_in(file: str) -> frozenset[Role]:
     try:
         stat = os.stat(file)

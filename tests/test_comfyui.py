@@ -19,6 +19,7 @@ VIDEO_WORKFLOWS = ["first_long_video", "image_to_long_video", "prompt_timeline",
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
+    "VideoInfinityVideoLora",
     "VideoInfinityWorkerRanks",
     "VideoInfinityDualScopeAttention",
     "VideoInfinitySpeedMemory",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ..job.errors import JobRefused
+from ..job.files import Lora
 from ..job.job import DType, Frozen, Job, checked
 from . import parts
 from .family import Family
@@ -133,12 +134,18 @@ class UNet3D(Family):
         """Return what a scheduler of a class has in place of the folder's configuration."""
         return {}
 
+    def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
+        """Raise JobRefused if there are any."""
+        if loras:
+            raise JobRefused("LoRA: this version puts LoRAs into Wan alone: leave them out")
+        return []
+
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""
         if job.guidance_scale_2 is not None:
             raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
-        if job.loras and job.num_inference_steps:
-            raise JobRefused("LoRA: this version puts LoRAs into Wan alone: leave them out")
+        if job.num_inference_steps:
+            self.lora_remarks(job.loras)
         if job.shift is not None:
             raise JobRefused("shift: this model's schedule is not one of flow matching, and has no shift: leave it out")
         if job.tuning.travel != "auto":

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ..job.errors import JobRefused
-from ..job.files import ModelFiles
+from ..job.files import Lora, ModelFiles
 from ..job.job import DType, Job, checked
 from . import flow, parts, wan_files, wan_fit, wan_lora
 from .family import Family
@@ -166,7 +166,7 @@ class Wan(Family):
             raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
         if job.num_inference_steps:
             self._check_keyframes(job)
-            wan_lora.check(job.loras, self.shape, nets=1 if self.transformer_2 is None else 2)
+            self.lora_remarks(job.loras)
         if job.tuning.reuse_every > 1:
             raise JobRefused("reuse_every: a transformer has no outermost blocks that could run alone: use 1")
         if job.tuning.park_skips == "always":
@@ -190,7 +190,11 @@ class Wan(Family):
         """Return what else a plan says of a job: which net is at work when."""
         if not job.num_inference_steps:
             return []
-        return [*self._net_remarks(job), *wan_lora.remarks(job.loras, self.shape)]
+        return [*self._net_remarks(job), *self.lora_remarks(job.loras)]
+
+    def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
+        """Return what a plan says of LoRAs; raise JobRefused if one can't be put into this model."""
+        return wan_lora.remarks(loras, self.shape, nets=1 if self.transformer_2 is None else 2)
 
     def _net_remarks(self, job: Job) -> list[str]:
         if self.transformer_2 is None:

@@ -24,18 +24,12 @@ def read(file: str, shape: WanShape) -> LoraFile:
     return lora.read(file, known, {spelling: layer for layer in known for spelling in (layer, wan_names.to_original(layer))})
 
 
-def check(loras: tuple[Lora, ...], shape: WanShape, *, nets: int) -> None:
-    """Raise JobRefused unless each of some LoRAs can be put into a model of so many nets."""
+def remarks(loras: tuple[Lora, ...], shape: WanShape, *, nets: int) -> list[str]:
+    """Return what a plan says of LoRAs in a model of so many nets; raise JobRefused if one can't be put into it."""
+    said = []
     for each in loras:
         if each.net == "low" and nets == 1:
             raise JobRefused(f"LoRA {each.file} is for the net for low noise, this model has one net: say all")
-        read(each.file, shape)
-
-
-def remarks(loras: tuple[Lora, ...], shape: WanShape) -> list[str]:
-    """Return what a plan says of LoRAs."""
-    said = []
-    for each in loras:
         found = read(each.file, shape)
         where = {"all": "", "high": ", high noise", "low": ", low noise"}[each.net]
         said.append(f"LoRA: {Path(each.file).name} at {each.strength:g}{where}, {len(found.additions)} layers")
