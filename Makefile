@@ -66,8 +66,9 @@ model-quality: $(ENV)/installed ## measure the bundled model: does it show what 
 model-wan: $(ENV)/installed ## train the small Wan models again, into build/ (for a GPU)
 	@$(RUN) -m scripts.train_moving_wan --out build/moving-wan/model --out-images build/moving-wan/model-images
 
-model-wan-quality: $(ENV)/installed ## measure the bundled Wan model: does it show what a caption says?
+model-wan-quality: $(ENV)/installed ## measure the bundled Wan models: do they show what a caption says, and what a picture shows?
 	@$(RUN) -m benchmarks.model_quality --model assets/moving-shapes-wan
+	@$(RUN) -m benchmarks.wan_images
 
 $(ENV)/installed: requirements.txt requirements-dev.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python"; exit 1; }

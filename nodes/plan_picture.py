@@ -9,15 +9,18 @@ PAPER, INK, FAINT = (250, 250, 248), (40, 40, 46), (208, 208, 204)
 RANKS = ((76, 114, 176), (221, 132, 82), (85, 168, 104), (196, 78, 82), (129, 114, 179), (147, 120, 96), (218, 139, 195))
 NEAR, SPREAD, SELF = (44, 96, 200), (232, 138, 30), (20, 20, 24)
 PROMPTS = ((206, 222, 240), (246, 222, 204), (212, 236, 214), (242, 210, 214), (226, 218, 240))
+KEYFRAME = (170, 30, 90)
 MARK, LEAST_MARK = (120, 120, 124), 3  # where a latent begins; pixels from one to the next
 MOST_LABELS = 24  # of ranks; more of them are drawn as bars alone
 
 
 def draw(outline: Plan, frame: int) -> Image.Image:
-    """Return the picture of a plan, 1280 pixels wide, with the scopes of one frame, and marks where latents hold several frames."""
+    """Return the picture of a plan, 1280 pixels wide, with keyframes, the scopes of one frame, and marks where latents begin."""
     picture = Image.new("RGB", (WIDTH, 384), PAPER)
     pen = Pen(ImageDraw.Draw(picture), outline.job.frames)
     pen.axis(24, outline.job.fps)
+    for keyframe in outline.job.keyframes:
+        pen.keyframe(keyframe.frame, keyframe.last, y=63)
     pen.label(84, "clips")
     for rank, frames in enumerate(outline.frames):
         name = f"rank {rank}" if len(outline.clips) <= MOST_LABELS else ""
@@ -44,6 +47,7 @@ def _draw_sight(pen: "Pen", outline: Plan, frame: int) -> None:
             pen.bar((place, place + 1), (136, 176), colour)
     pen.marks([frames.start for frames in _latents(outline)], (178, 184))
     own = f", in the latent of frames {sight.latent.start} to {sight.latent.stop - 1}" if len(sight.latent) > 1 else ""
+    given = [(KEYFRAME, "keyframes, which all frames attend to")] if outline.job.keyframes else []
     packed = [(MARK, f"marks: latents of {outline.geometry.frames_per_latent} frames")] if _latents(outline) else []
     x = LEFT
     for colour, words in (
@@ -51,6 +55,7 @@ def _draw_sight(pen: "Pen", outline: Plan, frame: int) -> None:
         (NEAR, f"local scope, {len(sight.near)} frames"),
         (SPREAD, f"global scope, {len(sight.spread)} more"),
         *packed,
+        *given,
     ):
         pen.ink.rectangle((x, 188, x + 12, 200), fill=colour)
         pen.ink.text((x + 18, 186), words, fill=INK, font=pen.small)
@@ -97,6 +102,13 @@ class Pen:
         if words and self.small.getlength(words) + 4 < right - left:
             middle = ((left + right) / 2, (rows[0] + rows[1]) / 2)
             self.ink.text(middle, words, fill=ink, font=self.small, anchor="mm")
+
+    def keyframe(self, first: int, last: int, y: int) -> None:
+        """Mark a run of frames that are given: a diamond at its first and its last, and a line between them."""
+        ends = [(self.x(frame) + self.x(frame + 1)) / 2 for frame in (first, last)]
+        self.ink.line((ends[0], y, ends[1], y), fill=KEYFRAME, width=3)
+        for x in ends:
+            self.ink.polygon(((x - 7, y), (x, y - 7), (x + 7, y), (x, y + 7)), fill=KEYFRAME)
 
     def marks(self, frames: list[int], rows: tuple[int, int]) -> None:
         """Mark where some frames begin, if there is room between the marks to tell them apart."""

@@ -9,7 +9,8 @@ import re
 import urllib.request
 from pathlib import Path
 
-from scripts.workflow_graphs import WORKFLOWS, Workflow
+from scripts.workflow_graphs import WORKFLOWS
+from scripts.workflow_parts import Workflow
 
 ROOT = Path(__file__).resolve().parents[1]
 COMFYUI = "0.30.0"

@@ -1,6 +1,6 @@
 """The shared workflows as graphs: which nodes, how they are wired, where they stand, and what is written around them."""
 
-from dataclasses import dataclass, field
+from scripts.workflow_parts import BLUE, GREEN, ORANGE, Node, Workflow, decode, keyframe, sampler, saving, sources, square
 
 LARGE = """For **VideoCrafter2** on GPUs:
 
@@ -18,65 +18,43 @@ WAN = """For **Wan 2.2 14B** on GPUs:
 - *Video Plan* says what memory that takes
 
 **Wan 2.1**: cfg 5, cfg_low_noise 0, shift 0. **Wan 2.2 5B**: the same, in 1280 x 704 and fps 24."""
-ORANGE, BLUE, GREEN = "#b06634", "#3f789e", "#8A8"
+WAN_IMAGES = """For **Wan 2.2 14B image-to-video** on GPUs:
 
-Link = tuple[str, int]
+- put its folder in diffusers format (`Wan2.2-I2V-A14B-Diffusers`) into `models/diffusers` and choose it in *Load Video Model*; dtype `bfloat16`, offload `parts` if memory is short
+- *Load Image* in the place of the pictures that are drawn here
+- width 832, height 480, frames 161 or more, fps 16
+- steps 40, cfg 3.5, cfg_low_noise 3.5, shift 5: what its makers use
+- *Worker Ranks*: `auto` takes every GPU
 
-
-@dataclass
-class Node:
-    """A node: its type, the inputs that differ from the defaults or are linked, and where it stands."""
-
-    type: str
-    inputs: dict
-    at: tuple[int, int]
-    size: tuple[int, int]
+**Wan 2.1** (image-to-video, first and last frame) and **Wan 2.2 5B** take keyframes as well, and so do models for text alone, more loosely."""
 
 
-@dataclass
-class Workflow:
-    """Nodes by the names that their links use, and what is written around them."""
-
-    nodes: dict[str, Node]
-    notes: list[tuple[str, tuple[int, int], tuple[int, int]]] = field(default_factory=list)  # text, place, size
-    groups: list[tuple[str, tuple[int, int, int, int], str]] = field(default_factory=list)  # title, bounding box, colour
-
-
-def sources(prompts: str, **model: str) -> dict[str, Node]:
-    """Return the nodes that say what to make, and with what, in a column of 340 pixels."""
-    return {
-        "model": Node("VideoInfinityLoadVideoModel", model, (40, 100), (340, 150)),
-        "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 310), (340, 130)),
-        "scope": Node("VideoInfinityDualScopeAttention", {}, (40, 500), (340, 350)),
-        "timeline": Node("VideoInfinityPromptTimeline", {"timeline": prompts}, (440, 100), (400, 300)),
-    }
-
-
-def saving(prefix: str, images: Link, fps: Link, at: tuple[int, int]) -> dict[str, Node]:
-    """Return ComfyUI's own nodes that store a video."""
-    x, y = at
-    return {
-        "video": Node("CreateVideo", {"images": images, "fps": fps}, (x, y), (300, 100)),
-        "save": Node("SaveVideo", {"video": ("video", 0), "filename_prefix": f"video/{prefix}"}, (x, y + 170), (340, 420)),
-    }
-
-
-def sampler(seed: int, at: tuple[int, int], **inputs) -> Node:
-    """Return a sampler whose links are those of `sources`."""
-    links = {"model": ("model", 0), "timeline": ("timeline", 0), "ranks": ("ranks", 0), "scope": ("scope", 0)}
-    return Node("VideoInfinityClipParallelSampler", {**links, "seed": seed, **inputs}, at, (340, 562))
-
-
-def decode(latent: str, at: tuple[int, int]) -> Node:
-    """Return a decoder of a node's latents."""
-    inputs = {"model": ("model", 0), "latent": (latent, 0), "ranks": ("ranks", 0)}
-    return Node("VideoInfinityClipParallelDecode", inputs, at, (260, 110))
+def of_keyframes(name: str, prompts: str, pictures: dict[str, Node], last: str, note: str) -> Workflow:
+    """Return a workflow of the small Wan whose sampler takes pictures, the last of their nodes being `last`."""
+    links = {"width": 64, "height": 64, "frames": 97, "keyframes": (last, 0)}
+    return Workflow(
+        {
+            **sources(prompts, model="moving-shapes-wan (bundled)"),
+            **pictures,
+            "sampler": sampler(4, (440, 460), **links),
+            "decode": decode("sampler", (1620, 100)),
+            **saving(name, ("decode", 0), ("sampler", 1), (1620, 280)),
+        },
+        [(note, (2020, 100), (360, 240)), (WAN_IMAGES, (2020, 400), (360, 400))],
+        [
+            ("Model and ranks", (20, 30, 380, 1340), BLUE),
+            ("What is seen", (420, 30, 440, 1340), GREEN),
+            ("Pictures, and when the video shows them", (880, 30, 700, 1340), GREEN),
+            ("Video", (1600, 30, 380, 1340), ORANGE),
+        ],
+    )
 
 
 CIRCLE, TRIANGLE = (
     "a red circle orbiting clockwise on a gray background",
     "a blue triangle bouncing horizontally on a gray background",
 )
+RED_SQUARE = "a red square orbiting clockwise on a gray background"
 FIRST = """**Your first long video.** Press *Run*: 96 frames, made by every GPU of this machine together, or by two CPU ranks, with the small model that ships with the pack.
 
 - one prompt for all frames, or one a line with the frame or second from which it is seen: `0: a cat wakes`, `4.5s: it jumps`
@@ -138,9 +116,46 @@ WORKFLOWS = {
             ("Video", (880, 30, 380, 1340), ORANGE),
         ],
     ),
+    "wan_image_to_video": of_keyframes(
+        "wan_image_to_video",
+        f"0: {RED_SQUARE}",
+        {**square("picture", (36, 22), 480), "keyframes": keyframe("picture", "0", 100)},
+        last="keyframes",
+        note="The video begins with the picture, a red square on gray, since the small Wan knows nothing else. Every frame sees it, "
+        "however long the video is: that keeps what moves what it is. Text and picture should tell of the same thing.",
+    ),
+    "wan_first_last_frame": of_keyframes(
+        "wan_first_last_frame",
+        f"0: {RED_SQUARE}",
+        {
+            **square("first", (36, 22), 480),
+            **square("last_picture", (8, 22), 690),
+            "start": keyframe("first", "0", 100),
+            "end": keyframe("last_picture", "last", 290, before="start"),
+        },
+        last="end",
+        note="The video begins with one picture and ends with the other; all that is between is the model's. One *Keyframes* node "
+        "leads into the next. A picture that the model can't reach in the time between is met by a jump: give it more frames.",
+    ),
+    "wan_keyframes": of_keyframes(
+        "wan_keyframes",
+        f"0: {RED_SQUARE}\n48: a red square bouncing horizontally on a gray background",
+        {
+            **square("first", (36, 22), 480),
+            **square("middle", (8, 22), 690),
+            **square("last_picture", (38, 22), 900),
+            "start": keyframe("first", "0", 100),
+            "turn": keyframe("middle", "48", 290, before="start"),
+            "end": keyframe("last_picture", "last", 480, before="turn"),
+        },
+        last="end",
+        note="Three pictures, at frame 0, at frame 48, where the second prompt takes over, and at the end. A place is a frame (`48`), "
+        "seconds (`6s`) or `last`; several pictures in one batch take several places (`0, 6s, last`) or `spread`. *Video Plan* draws "
+        "them on the time axis.",
+    ),
     "image_to_long_video": Workflow(
         {
-            **sources("0: a red square orbiting clockwise on a gray background"),
+            **sources(f"0: {RED_SQUARE}"),
             "paper": Node("EmptyImage", {"width": 64, "height": 64, "color": 0x787878}, (900, 100), (300, 140)),
             "square": Node("EmptyImage", {"width": 20, "height": 20, "color": 0xE12D2D}, (900, 300), (300, 140)),
             "picture": Node(

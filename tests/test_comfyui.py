@@ -15,7 +15,10 @@ from harness.places import BUNDLED, ROOT
 from parallel.job import timeline
 from parallel.job.job import Job, Scope, checked
 
-VIDEO_WORKFLOWS = ["first_long_video", "image_to_long_video", "prompt_timeline", "refine_video", "wan_text_to_video"]
+VIDEO_WORKFLOWS = [
+    "first_long_video", "image_to_long_video", "prompt_timeline", "refine_video", "wan_first_last_frame", "wan_image_to_video",
+    "wan_keyframes", "wan_text_to_video",
+]  # fmt: skip
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
@@ -48,6 +51,8 @@ def short(name: str, **sampler) -> dict:
         node["inputs"].update({"steps": 4} if "steps" in node["inputs"] else {})
         if node["class_type"] == "VideoInfinityPromptTimeline":
             node["inputs"]["timeline"] = node["inputs"]["timeline"].replace("48:", "6:")
+        if node["class_type"] == "VideoInfinityKeyframes":
+            node["inputs"]["at"] = node["inputs"]["at"].replace("48", "6")
         if node["class_type"] == "VideoInfinityClipParallelSampler":
             node["inputs"].update(sampler)
         if node["class_type"] == "VideoInfinityWorkerRanks":
@@ -148,6 +153,8 @@ def test_speed_and_memory_leave_the_video_as_it_is(server):
     widgets |= {"stale_for": 8, "reuse_every": 1, "compile": False}
     prompt["tuning"] = {"class_type": "VideoInfinitySpeedMemory", "inputs": widgets}
     for node in prompt.values():
+        if node["class_type"] == "VideoInfinityKeyframes":
+            node["inputs"]["at"] = node["inputs"]["at"].replace("48", "6")
         if node["class_type"] == "VideoInfinityClipParallelSampler":
             node["inputs"]["tuning"] = ["tuning", 0]
     server.run(prompt)

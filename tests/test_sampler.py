@@ -217,7 +217,7 @@ def test_offloaded_parts_leave_the_device_and_come_back(tiny):
     device = torch.device("cuda")
     model = load.load(folder.inspect(str(tiny)), torch.float32)
     load.settle(model, device, "parts")
-    with load.resident(model.unet, device, "parts"):
+    with load.resident(model.unet, model=model, device=device, offload="parts"):
         assert model.unet.device.type == "cuda" and model.vae.device.type == "cpu"
     assert model.unet.device.type == "cpu"
     load.settle(model, device, "none")

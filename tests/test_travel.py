@@ -42,4 +42,4 @@ def test_a_link_is_measured_once_and_when_it_is_asked_for(ranks):
 
 
 def test_a_device_is_measured():
-    assert travel.measure_flops(torch.nn.Linear(64, 64), 100) > 1e6
+    assert travel.measure_flops(torch.nn.Linear(64, 64), 100, torch.device("cpu")) > 1e6

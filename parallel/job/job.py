@@ -12,7 +12,7 @@ from .frozen import Frozen
 
 Scheduler = Literal["model", "ddim", "dpmpp_2m", "uni_pc", "euler", "euler_ancestral"]
 DType = Literal["float32", "float16", "bfloat16"]
-Offload = Literal["none", "parts"]
+Offload = Literal["none", "parts", "blocks"]
 Places = Literal["near", "true"]
 Travel = Literal["auto", "hidden_states", "keys_values"]
 Branches = Literal["auto", "together", "apart"]
@@ -148,7 +148,10 @@ class Job(Frozen):
     files: ModelFiles = ModelFiles()
     loras: tuple[Lora, ...] = Field((), max_length=MAX_LORAS)
     dtype: DType = "float32"
-    offload: Offload = Field("none", description="`parts`: what a phase does not use waits in host memory")
+    offload: Offload = Field(
+        "none",
+        description="`parts`: what a phase does not use waits in host memory; `blocks`: so do the blocks of a net whose turn is not near",
+    )
     prompts: tuple[Prompt, ...] = Field(min_length=1, max_length=10_000)
     fade: int = Field(0, ge=0, le=MAX_FRAMES, description="frames over which a prompt takes over from the one before")
     negative: Text = ""

@@ -3,6 +3,7 @@
 Hidden states are half the bytes; keys and values save the taker two projections of what came. What was set by hand stands.
 """
 
+import copy
 import time
 from typing import Literal
 
@@ -41,15 +42,16 @@ def choose(asked: str, linear: nn.Linear, view: View, *, tokens: int, branches: 
         return "hidden_states"
     if asked == "keys_values":
         return "keys_values"
-    link, flops = least(link_speed(view.group), measure_flops(linear, tokens), group=view.group)
+    link, flops = least(link_speed(view.group), measure_flops(linear, tokens, view.group.device), group=view.group)
     arrivals = max(sum(key not in clip for key in scope.keys(clip, view.span)) for clip in view.clips)
     own = min(map(len, view.clips))
     item = linear.weight.element_size()
     return faster(link, flops, width=linear.in_features, item=item, own=own, arrivals=arrivals, branches=branches)
 
 
-def measure_flops(linear: nn.Linear, tokens: int) -> float:
-    """Return the FLOP a second of a projection of some tokens."""
+def measure_flops(linear: nn.Linear, tokens: int, device: torch.device) -> float:
+    """Return the FLOP a second of a projection of some tokens on a device, where its weights need not be yet."""
+    linear = linear if linear.weight.device == device else copy.deepcopy(linear).to(device)
     x_SD = linear.weight.new_zeros(tokens, linear.in_features)
     seconds = []
     with torch.inference_mode():

@@ -50,6 +50,9 @@ class Model(Protocol):
     def nets(self) -> tuple[nn.Module, ...]:
         """What denoises: one net or, in the order of their work, several."""
 
+    def blocks(self, net: nn.Module) -> Sequence[nn.Module]:
+        """Return the blocks of a net in the order in which they are called: nearly all of its weights."""
+
     @property
     def text_length(self) -> int:
         """How many tokens a prompt has, those that begin, end and pad it included."""

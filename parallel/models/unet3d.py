@@ -80,6 +80,9 @@ class UNet3DModel:
     def nets(self) -> tuple[UNet3DConditionModel]:
         return (self.unet,)
 
+    def blocks(self, net: UNet3DConditionModel) -> list[nn.Module]:
+        return [*net.down_blocks, net.mid_block, *net.up_blocks]
+
     @property
     def text_length(self) -> int:
         return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)

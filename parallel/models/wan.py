@@ -80,6 +80,9 @@ class WanModel:
     def nets(self) -> tuple[WanTransformer3DModel, ...]:
         return (self.transformer,) if self.transformer_2 is None else (self.transformer, self.transformer_2)
 
+    def blocks(self, net: WanTransformer3DModel) -> Sequence[nn.Module]:
+        return list(net.blocks)
+
     @property
     def text_length(self) -> int:
         return min(TEXT_LENGTH, self.tokenizer.model_max_length)

@@ -80,7 +80,7 @@ def generate(
         model.adapt(job.loras, device=group.device, notify=notify)
     encoders = (model.text_encoder, model.image_encoder) if left else ()
     settle(model, group.device, job.offload, at_work=(*nets, *encoders, model.vae))
-    on_device = partial(resident, device=group.device, offload=job.offload)
+    on_device = partial(resident, model=model, device=group.device, offload=job.offload)
     encoded = encode(
         model, job, blocks, view, samples=bool(left), on_device=on_device, report=report, stopping=stopping, notify=notify
     )

@@ -1,11 +1,12 @@
 """Where the parts of a loaded model are: on this rank's device or, while a phase does not use them, in host memory."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from ..job.job import Offload
+from ..layers.offload import block_by_block, borrowed, tensors_of
 from ..models.model import Model
 from ..models.table import load
 
@@ -15,12 +16,12 @@ __all__ = ["Model", "load", "resident", "settle"]
 def settle(
     model: Model, device: torch.device, offload: Offload, *, at_work: Iterable[torch.nn.Module | None] | None = None
 ) -> None:
-    """Put a model where it waits for its phases: on the device or, with `parts`, in host memory.
+    """Put a model where it waits for its phases: on the device or, if anything is offloaded, in host memory.
 
     Only the parts that a job sets to work come to the device; None: all do.
     """
     every = (*model.nets, model.vae, model.text_encoder, model.image_encoder)
-    if offload == "parts":
+    if offload != "none":
         for part in filter(None, every):
             part.to("cpu")
     else:
@@ -28,15 +29,15 @@ def settle(
             part.to(device)
 
 
-@contextmanager
-def resident(part: torch.nn.Module | None, device: torch.device, offload: Offload) -> Iterator[None]:
-    """Have a part of a settled model on the device inside the block; None is a part that another rank has."""
-    if part is None:
-        yield
-        return
-    part.to(device)
-    try:
-        yield
-    finally:
-        if offload == "parts":
-            part.to("cpu")
+def resident(
+    part: torch.nn.Module | None, *, model: Model, device: torch.device, offload: Offload
+) -> AbstractContextManager[None]:
+    """Have a part of a settled model on the device inside the block; None is a part that another rank has.
+
+    With `blocks` those of a net come one ahead of their turn.
+    """
+    if part is None or offload == "none":
+        return nullcontext()
+    if offload == "blocks" and any(part is net for net in model.nets):
+        return block_by_block(part, model.blocks(part), device)
+    return borrowed(tensors_of(part), device)
