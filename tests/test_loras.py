@@ -97,6 +97,13 @@ def test_beside_quantized_weights_it_is_that_of_what_they_stand_for_merged_by_ha
     assert (without - stock).abs().max() > 100 * NOISE
 
 
+@pytest.mark.parametrize("form", ["net", "fp8"])
+def test_blocks_that_wait_in_host_memory_make_the_same_video(tiny, lora, pools, request, form):
+    wish = job(request.getfixturevalue(form), files=tiny.files, loras=(Lora(file=lora),), decode=False)
+    expected, got = (pools(2).run(each).latents for each in (wish, wish.model_copy(update={"offload": "blocks"})))
+    assert (got - expected).abs().max() < NOISE
+
+
 def test_another_strength_loads_no_model_and_none_is_as_before(tiny, lora, tmp_path, pools):
     """The net's file is gone after the first job: a rank could not load it again."""
     file = Path(tiny.write("gone", wan_files.net_names(tiny.net)))
