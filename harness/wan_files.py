@@ -42,13 +42,13 @@ NET = (
 )
 
 
-def net(seed: int = 0, channels: int = 16, condition: int = 0) -> WanTransformer3DModel:
+def net(seed: int = 0, channels: int = 16, condition: int = 0, text: int = TEXT, times: int = 16) -> WanTransformer3DModel:
     sizes = {
         "num_attention_heads": 2,
         "attention_head_dim": 128,
         "ffn_dim": 256,
-        "text_dim": TEXT,
-        "freq_dim": 16,
+        "text_dim": text,
+        "freq_dim": times,
         "num_layers": 2,
     }
     return randomized(WanTransformer3DModel(in_channels=channels + condition, out_channels=channels, **sizes), seed)

@@ -107,3 +107,13 @@ SPELLINGS: dict[str, tuple[Callable[[Parts], Weights], float]] = {
 
 def write(parts: Parts, spelling: str, file: Path, **more: torch.Tensor) -> str:
     return str(save({**SPELLINGS[spelling][0](parts), **more}, file))
+
+
+def write_for_bundled(folder: Path) -> None:
+    """Write `subject.safetensors`, a LoRA for the bundled Wan, whose layers are 128 wide."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    save(
+        {f"{layer}.lora_A.weight": torch.zeros(2, 128), f"{layer}.lora_B.weight": torch.zeros(128, 2)},
+        folder / "subject.safetensors",
+    )

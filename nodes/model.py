@@ -111,7 +111,7 @@ def find(model: str, parts: str = SAME, files: dict[str, str] | None = None, **h
     found = host.model_folders()
     known = found | host.weight_files("model")
     if model not in known or (parts != SAME and parts not in found):
-        raise JobRefused(f"model {model!r} with parts {parts!r} is not there: choose one of {', '.join(known)}")
+        raise JobRefused(f"model {model!r} with parts {parts!r} is not in ComfyUI's folders: choose one of {', '.join(known)}")
     first, second = known[model], None if parts == SAME else found[parts]
     chosen = checked(ModelFiles, **{name: _file(name, file) for name, file in (files or {}).items()})
     inspected = folder.inspect(first, second, chosen)
@@ -125,6 +125,6 @@ def _file(widget: str, name: str) -> str | None:
     listed = host.weight_files(FILES[widget][0])
     if name not in listed:
         raise JobRefused(
-            f"{widget} {name!r} is not there, or not one that this version runs: choose one of {', '.join(listed) or NO_FILE}"
+            f"{widget} {name!r} is not in ComfyUI's folders, or none that this version runs: choose one of {', '.join(listed) or NO_FILE}"
         )
     return listed[name]
