@@ -14,13 +14,14 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from harness.builders import randomized
 
 Weights = dict[str, torch.Tensor]
 TEXT = 256
 TIMED_CHANNELS = 48
+LOOK, LOOK_TOKENS = 80, 5  # width of a picture's token, and how many there are
 SENTENCES = ["a cat runs", "a dog sleeps", "the cat sleeps", "a dog runs in the rain", "rain and wind", "a red circle"]
 # diffusers' names of a net's layers -> those of its makers, in the order in which they are tried.
 NET = (
@@ -29,6 +30,13 @@ NET = (
     (r"^condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
     (r"^condition_embedder\.text_embedder\.linear_2", "text_embedding.2"),
     (r"^condition_embedder\.time_proj", "time_projection.1"),
+    (r"^condition_embedder\.image_embedder\.norm1", "img_emb.proj.0"),
+    (r"^condition_embedder\.image_embedder\.ff\.net\.0\.proj", "img_emb.proj.1"),
+    (r"^condition_embedder\.image_embedder\.ff\.net\.2", "img_emb.proj.3"),
+    (r"^condition_embedder\.image_embedder\.norm2", "img_emb.proj.4"),
+    (r"^condition_embedder\.image_embedder\.pos_embed", "img_emb.emb_pos"),
+    (r"\.attn2\.add_([kv])_proj\.", r".cross_attn.\1_img."),
+    (r"\.attn2\.norm_added_k\.", ".cross_attn.norm_k_img."),
     (r"^proj_out", "head.head"),
     (r"^scale_shift_table", "head.modulation"),
     (r"scale_shift_table$", "modulation"),
@@ -42,16 +50,21 @@ NET = (
 )
 
 
-def net(seed: int = 0, channels: int = 16, condition: int = 0, text: int = TEXT, times: int = 16) -> WanTransformer3DModel:
+def net(seed: int = 0, channels: int = 16, condition: int = 0, **sizes: int) -> WanTransformer3DModel:
+    usual = {"attention_head_dim": 128, "ffn_dim": 256, "text_dim": TEXT, "freq_dim": 16, "num_layers": 2}
+    channel = {"in_channels": channels + condition, "out_channels": channels}
+    return randomized(WanTransformer3DModel(num_attention_heads=2, **channel, **{**usual, **sizes}), seed)
+
+
+def image_encoder() -> CLIPVisionModel:
     sizes = {
-        "num_attention_heads": 2,
-        "attention_head_dim": 128,
-        "ffn_dim": 256,
-        "text_dim": text,
-        "freq_dim": times,
-        "num_layers": 2,
+        "hidden_size": LOOK,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "hidden_act": "gelu",
     }
-    return randomized(WanTransformer3DModel(in_channels=channels + condition, out_channels=channels, **sizes), seed)
+    return randomized(CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=8, patch_size=4)))
 
 
 def vae(timed: bool = False, **latents: list[float]) -> AutoencoderKLWan:

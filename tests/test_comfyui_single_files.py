@@ -141,7 +141,7 @@ SPELLINGS = {
 
 def test_comfyuis_own_loader_reads_the_same_numbers_in_scaled_fp8(tmp_path):
     """Its nets take prompts of 4,096 numbers, and times of 256."""
-    net = wan_files.net(text=4096, times=256).state_dict()
+    net = wan_files.net(text_dim=4096, freq_dim=256).state_dict()
     low, scales = wan_files.scaled(wan_files.net_names(net))
     files = []
     for name, spell in SPELLINGS.items():

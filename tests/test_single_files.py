@@ -1,5 +1,6 @@
 """Wan from the files that people have: the video of the diffusers folder of the same numbers."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -9,9 +10,12 @@ from diffusers import WanTransformer3DModel
 from harness import wan_files, wan_gguf
 from harness.jobs import job
 from harness.tiny_files import Tiny, text_weights, tiny_files
+from harness.wan_builders import PREPROCESSOR
 from parallel.families import folder
 from parallel.families.wan_files import TIMED_MEAN, TIMED_STD
+from parallel.job.errors import JobRefused
 from parallel.job.files import ModelFiles
+from parallel.job.job import Keyframe
 from parallel.layers.held import HeldLinear
 from parallel.models import table, weights
 from parallel.sampler.encode import encode_tokens, tokenize
@@ -62,6 +66,7 @@ FORMS: dict[str, Callable[[Tiny], tuple[str, dict]]] = {
 
 # Weights are compared to the last bit. What a CPU makes of the same ones depends on where in memory they begin, as they lie in files.
 NOISE = 2e-5
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]  # of CLIP's makers
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +179,32 @@ def test_two_files_are_the_two_nets_of_a14b(tiny, condition):
     found, expected = folder.inspect(str(files[0]), files=chosen), folder.inspect(str(twin))
     places = {"transformer", "transformer_2", "vae", "text_encoder", "tokenizer", "scheduler"}
     assert found.model_dump(exclude=places) == expected.model_dump(exclude=places)
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_a_net_of_2_1_from_images_and_the_vision_tower_that_it_wants(tiny, pools, pictures):
+    sizes = {"image_dim": wan_files.LOOK, "added_kv_proj_dim": 256}
+    if pictures == 2:
+        sizes["pos_embed_seq_len"] = 2 * wan_files.LOOK_TOKENS
+    parts = {**tiny.parts, "transformer": wan_files.net(condition=20, **sizes), "image_encoder": wan_files.image_encoder()}
+    twin = wan_files.folder(tiny.place / f"i2v{pictures}", parts=parts, pieces=tiny.pieces)
+    (twin / "image_processor").mkdir()
+    said = {**PREPROCESSOR, "image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+    (twin / "image_processor" / "preprocessor_config.json").write_text(json.dumps(said))
+    net = tiny.write(f"i2v{pictures}", wan_files.net_names(parts["transformer"].state_dict()))
+    held = {
+        f"vision_model.{name.removeprefix('vision_model.')}": each for name, each in parts["image_encoder"].state_dict().items()
+    }
+    tower = tiny.write("tower", {**held, "visual_projection.weight": torch.zeros(4, wan_files.LOOK)})
+    files = tiny.files.model_copy(update={"clip_vision": tower})
+    check_same_numbers(net, files, str(twin), ("transformer", "image_encoder"))
+    with pytest.raises(JobRefused, match="wants pictures' tokens: give CLIP's vision tower, too"):
+        folder.inspect(net, files=tiny.files)
+    keyframes = tuple(Keyframe(frame=frame) for frame in (0, 8)[:pictures])
+    pixels = torch.rand(pictures, 16, 16, 3)
+    wishes = [job(each, files=some, keyframes=keyframes, decode=False) for each, some in ((net, files), (twin, ModelFiles()))]
+    ours, stock = (pools(1).run(wish, keyframes=pixels).latents for wish in wishes)
+    assert (ours - stock).abs().max() < NOISE
 
 
 def test_a_text_encoder_in_scaled_fp8_says_the_same_as_its_numbers(tiny):

@@ -77,7 +77,7 @@ def find_parts(net: SingleFile, files: ModelFiles, folder: str | None) -> dict[s
     if isinstance(text, SingleFile) and has_vocabulary(text):
         found["tokenizer"] = text
     released = RELEASED / "timed" if net.config["out_channels"] == TIMED_CHANNELS else RELEASED
-    shipped = {"scheduler": released / "scheduler", "image_processor": RELEASED / "image_processor"}
+    shipped = {"scheduler": released / "scheduler"}
     for name in (*PARTS, "image_encoder", "image_processor"):
         place = None if folder is None else Path(folder) / name
         if name not in found and place is not None and place.is_dir():

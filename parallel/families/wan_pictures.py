@@ -76,18 +76,18 @@ def read_looking(shape: WanShape, places: Mapping[str, Part]) -> Looking | None:
     if shape.image_dim is None:
         return None
     net = places["transformer"]
-    for name in ("image_encoder", "image_processor"):
-        if name not in places:
-            raise JobRefused(_lacks(net, name))
-    parts.check_class(places["image_encoder"], ENCODERS, MODEL_TYPES)
-    sizes = parts.read_sizes(PictureSizes, places["image_encoder"])
+    if "image_encoder" not in places:
+        raise JobRefused(_lacks(net, "image_encoder"))
+    encoder, processor = places["image_encoder"], places.get("image_processor")
+    if processor is None and not isinstance(encoder, SingleFile):
+        raise JobRefused(_lacks(net, "image_processor"))
+    parts.check_class(encoder, ENCODERS, MODEL_TYPES)
+    sizes = parts.read_sizes(PictureSizes, encoder)
     if sizes.hidden_size != shape.image_dim:
         raise JobRefused(
-            f"the transformer wants pictures' tokens of width {shape.image_dim}, {places['image_encoder']} makes {sizes.hidden_size}: "
+            f"the transformer wants pictures' tokens of width {shape.image_dim}, {encoder} makes {sizes.hidden_size}: "
             "use the image encoder of its family"
         )
-    processor = places["image_processor"]
-    assert isinstance(processor, Path), "it has no weights, and is a folder"
     pictures = 1
     if shape.pos_embed_seq_len is not None:
         pictures = 2
@@ -96,7 +96,10 @@ def read_looking(shape: WanShape, places: Mapping[str, Part]) -> Looking | None:
                 f"{parts.said_by(net)}: pos_embed_seq_len: wanted {pictures * sizes.tokens}, the tokens of two pictures, got "
                 f"{shape.pos_embed_seq_len}: get the folder again"
             )
-    return Looking(sizes=sizes, preprocessor=_read_preprocessor(processor, sizes), pictures=pictures)
+    if isinstance(processor, Path):
+        return Looking(sizes=sizes, preprocessor=_read_preprocessor(processor, sizes), pictures=pictures)
+    side = sizes.image_size  # a file has none: the values of CLIP's makers, which are the defaults here
+    return Looking(sizes=sizes, preprocessor=Preprocessor(size=side, crop_size=(side, side)), pictures=pictures)
 
 
 def _lacks(net: Part, name: str) -> str:
