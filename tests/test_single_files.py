@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from harness.jobs import job
 from harness.tiny_files import Tiny, text_weights, tiny_files
 from harness.wan_builders import PREPROCESSOR
 from parallel.families import folder
+from parallel.families import wan_files as wan_files_of_host
 from parallel.families.wan_files import TIMED_MEAN, TIMED_STD
 from parallel.job.errors import JobRefused
 from parallel.job.files import ModelFiles
@@ -224,6 +226,15 @@ def test_a_text_encoder_in_scaled_fp8_says_the_same_as_its_numbers(tiny):
     models = [table.load(each, torch.float32) for each in (folder.inspect(net, files=files), folder.inspect(str(twin)))]
     ours, theirs = (encode_tokens(model, [tokenize(model, "a dog runs in the rain")]) for model in models)
     assert (ours - theirs).abs().max() < NOISE
+
+
+def test_a_tokenizer_that_nothing_reads_is_missed_at_the_door(tiny, monkeypatch):
+    net, _ = FORMS["float32"](tiny)
+    monkeypatch.setattr(wan_files_of_host, "find_spec", lambda name: None)
+    with pytest.raises(JobRefused, match="needs the package sentencepiece for its tokenizer: install it"):
+        folder.inspect(net, files=tiny.files)
+    twin = tiny.twin("with-tokenizer")
+    assert folder.inspect(net, twin, tiny.files).tokenizer == Path(twin) / "tokenizer"
 
 
 def test_two_ranks_make_the_same_video_from_quantized_files(tiny, pools):

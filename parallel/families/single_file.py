@@ -20,6 +20,10 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 # The bytes of a tokenizer, of the package sentencepiece's form, beside a text encoder's weights; in a checkpoint, and alone.
 VOCABULARY = "spiece_model"
 VOCABULARIES = (f"text_encoders.umt5xxl.{VOCABULARY}", VOCABULARY)
+NO_SENTENCEPIECE = (
+    "needs the package sentencepiece for its tokenizer: install it with ComfyUI's own Python (python -m pip install sentencepiece), or "
+    "give a folder with a tokenizer as parts"
+)
 MAX_VOCABULARY = 64 << 20
 # A file may hold several models: what stands before the names of one.
 PREFIXES = (

@@ -6,6 +6,7 @@ What shapes do not tell is known of all released models: a head is 128 wide, and
 import math
 import re
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ def find_parts(net: SingleFile, files: ModelFiles, folder: str | None) -> dict[s
         if name not in found and single_file.prefix_of(whole, kind) is not None:
             found[name] = read(net.file)
     text = found.get("text_encoder")
-    if isinstance(text, SingleFile) and has_vocabulary(text):
+    if isinstance(text, SingleFile) and has_vocabulary(text) and not _has_tokenizer(folder):
         found["tokenizer"] = text
+        if find_spec("sentencepiece") is None:
+            raise JobRefused(f"text encoder {text} {single_file.NO_SENTENCEPIECE}")
     released = RELEASED / "timed" if net.config["out_channels"] == TIMED_CHANNELS else RELEASED
     shipped = {"scheduler": released / "scheduler"}
     for name in (*PARTS, "image_encoder", "image_processor"):
@@ -89,6 +92,10 @@ def find_parts(net: SingleFile, files: ModelFiles, folder: str | None) -> dict[s
         if name not in found:
             raise JobRefused(_lacks(net, name, text))
     return found
+
+
+def _has_tokenizer(folder: str | None) -> bool:
+    return folder is not None and (Path(folder) / "tokenizer").is_dir()
 
 
 def _lacks(net: SingleFile, name: str, text: Part | None) -> str:

@@ -20,10 +20,7 @@ class SentencePieces:
         try:
             from sentencepiece import SentencePieceProcessor
         except ImportError:
-            raise JobRefused(
-                "a text encoder in one file needs the package sentencepiece: install it with ComfyUI's own Python (python -m pip install "
-                "sentencepiece), or use a folder in diffusers format as parts"
-            ) from None
+            raise JobRefused(f"a text encoder in one file {single_file.NO_SENTENCEPIECE}") from None
         self.model_max_length = length
         try:
             self._pieces = SentencePieceProcessor(model_proto=vocabulary)
