@@ -20,7 +20,7 @@ class VideoLora(io.ComfyNode):
             node_id="VideoInfinityVideoLora",
             display_name="Video LoRA",
             category=CATEGORY,
-            description="Adds a LoRA to a Wan; put several in a row for several. Another strength does not load the model again.",
+            description="Adds a LoRA to a model; several in a row add up. Another strength does not load the model again.",
             search_aliases=["lora", "load lora", "lora loader", "lightx2v", "lightning", "distill"],
             inputs=[
                 Model.Input("model", tooltip="From Load Video Model, or from another Video LoRA."),

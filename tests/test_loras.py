@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from harness import hostile_weights, wan_files, wan_loras
+from harness.builders import text_to_video_folder
 from harness.jobs import job
 from harness.tiny_files import Tiny, tiny_files
 from parallel.families import folder
@@ -167,18 +169,43 @@ def test_what_is_no_lora_of_this_model_is_refused_at_the_door(tiny, net, tmp_pat
     assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_lora_for_a_net_that_is_not_there_and_one_for_another_family(tiny, net, lora, request):
+def test_a_lora_for_a_net_that_is_not_there(tiny, net, lora):
     with pytest.raises(JobRefused, match="this model has one net: say all"):
         folder.check(job(net, files=tiny.files, loras=(Lora(file=lora, net="low"),)), 1)
-    with pytest.raises(JobRefused, match="this version puts LoRAs into Wan alone"):
-        folder.check(job(request.getfixturevalue("tiny_unet"), loras=(Lora(file=lora),)), 1)
 
 
-@pytest.fixture(scope="session")
-def tiny_unet(tmp_path_factory):
-    from harness.builders import text_to_video_folder
+UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
+CONV = "mid_block.resnets.0.conv1"
 
-    return text_to_video_folder(tmp_path_factory.mktemp("unet"))
+
+@pytest.mark.parametrize("spelling", ["kohya", "processor"])
+def test_a_unet_takes_loras_too(tmp_path, pools, spelling):
+    model = text_to_video_folder(tmp_path / "model")
+    weights = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    names, held, merged = (
+        {"kohya": (".lora_down.weight", ".lora_up.weight"), "processor": ("_lora.down.weight", "_lora.up.weight")},
+        {},
+        dict(weights),
+    )
+    for layer in (UNET, CONV):
+        wide, narrow = weights[f"{layer}.weight"], [1] * (weights[f"{layer}.weight"].ndim - 2)
+        down, up = (
+            0.3 * torch.randn(shape, generator=generator) for shape in ((4, *wide.shape[1:]), (wide.shape[0], 4, *narrow))
+        )
+        stem = f"lora_unet_{layer.replace('.', '_')}" if spelling == "kohya" else f"unet.{layer}"
+        stem = stem.replace(".to_out.0", ".processor.to_out") if spelling == "processor" else stem
+        held |= dict(zip((stem + ending for ending in names[spelling]), (down, up)))
+        merged[f"{layer}.weight"] = wide + 0.5 * (up.flatten(1) @ down.flatten(1)).view(wide.shape)
+    lora = Lora(file=str(wan_files.save(held, tmp_path / "lora.safetensors")), strength=0.5)
+    twin = text_to_video_folder(tmp_path / "twin")
+    wan_files.save(merged, twin / "unet" / "diffusion_pytorch_model.safetensors")
+    ours, stock, without = (pools(1).run(wish).latents for wish in (job(model, loras=(lora,)), job(twin), job(model)))
+    assert (ours - stock).abs().max() < NOISE < 0.01 < (ours - without).abs().max()
+    assert folder.inspect(str(model)).remarks(job(model, loras=(lora,))) == ["LoRA: lora.safetensors at 0.5, 2 layers"]
+    with pytest.raises(JobRefused, match="and none fits this model"):
+        wrong = wan_files.save({"blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 4)}, tmp_path / "wrong.safetensors")
+        folder.check(job(model, loras=(Lora(file=str(wrong)),)), 1)
 
 
 def test_hostile_files_are_no_loras(tiny, net, tmp_path):

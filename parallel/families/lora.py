@@ -5,11 +5,12 @@ diffusers and PEFT (`lora_A`, `lora_B`), kohya and musubi (`lora_unet_..._`, `lo
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..job.errors import JobRefused
+from ..job.files import Lora
 from . import single_file
 from .quantization import PLAIN
 from .tensor_file import Entry, TensorFile
@@ -105,6 +106,19 @@ def read(file: str, targets: Mapping[str, Target], spellings: Mapping[str, str])
     return LoraFile(Path(file), additions, tuple(unmatched))
 
 
+def remarks(loras: Iterable[Lora], read_of_net: Callable[[str], LoraFile], *, nets: int) -> list[str]:
+    """Return what a plan says of LoRAs in a model of so many nets; raise JobRefused if one can't be put into it."""
+    said = []
+    for each in loras:
+        if each.net == "low" and nets == 1:
+            raise JobRefused(f"LoRA {each.file} is for the net for low noise, this model has one net: say all")
+        found = read_of_net(each.file)
+        where = {"all": "", "high": ", high noise", "low": ", low noise"}[each.net]
+        said.append(f"LoRA: {Path(each.file).name} at {each.strength:g}{where}, {len(found.additions)} layers")
+        said += [found.notice] if found.notice is not None else []
+    return said
+
+
 def _layer(stem: str, spellings: Mapping[str, str], flat: Mapping[str, str]) -> str | None:
     """Return the layer that a key without its ending names; None if it names none of the net's."""
     for prefix in FLAT_PREFIXES:
@@ -155,7 +169,7 @@ def _check(file: str, layer: str, addition: Addition, target: Target) -> None:
                 f"LoRA {file}: {layer}: {list(up.shape)} and {list(down.shape)} do not fit each other: get the file again"
             )
         made = (up.shape[0], *down.shape[1:])
-        if wanted is not None and made != wanted:
+        if wanted is not None and _without_ones(made) != _without_ones(wanted):
             raise JobRefused(
                 f"LoRA {file} changes a {layer} of {list(made)}, this model's is {list(wanted)}: use a LoRA of this model's size"
             )
@@ -167,3 +181,11 @@ def _check(file: str, layer: str, addition: Addition, target: Target) -> None:
         raise JobRefused(
             f"LoRA {file}: {layer}: wanted a bias of {wanted[0]}, got {list(addition.diff_b.shape)}: get the file again"
         )
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a weight's shape without axes of one number at its end: a linear layer, and a convolution of one pixel."""
+    kept = list(shape)
+    while len(kept) > 2 and kept[-1] == 1:
+        kept.pop()
+    return tuple(kept)

@@ -4,6 +4,7 @@ What its folder holds, how frames become latents, which schedulers suit it, and 
 file. The formulas of its net are in unet_shape.py. Its rank half is models/unet3d.py and, as yet, a part of the sampler (table.py).
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.files import Lora
 from ..job.job import DType, Frozen, Job, checked
-from . import parts
+from . import lora, parts, unet_lora
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
@@ -135,10 +136,8 @@ class UNet3D(Family):
         return {}
 
     def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
-        """Raise JobRefused if there are any."""
-        if loras:
-            raise JobRefused("LoRA: this version puts LoRAs into Wan alone: leave them out")
-        return []
+        """Return what a plan says of LoRAs; raise JobRefused if one can't be put into this model."""
+        return lora.remarks(loras, partial(unet_lora.read, unet=self.unet), nets=1)
 
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""
@@ -154,8 +153,8 @@ class UNet3D(Family):
             raise JobRefused("places, rotate, full_windows: they are of 3D attention, which this model has not: leave them out")
 
     def remarks(self, job: Job) -> list[str]:
-        """Return what else a plan says of a job: nothing."""
-        return []
+        """Return what else a plan says of a job: its LoRAs."""
+        return self.lora_remarks(job.loras) if job.num_inference_steps else []
 
     def count_messages(self) -> int:
         """Return how many exchanges one UNet call makes."""

@@ -5,6 +5,7 @@ VAE are in wan_shape.py and wan_vae_shape.py. Its rank half is models/wan.py.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.files import Lora, ModelFiles
 from ..job.job import DType, Job, checked
-from . import flow, parts, wan_files, wan_fit, wan_lora
+from . import flow, lora, parts, wan_files, wan_fit, wan_lora
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
@@ -194,7 +195,8 @@ class Wan(Family):
 
     def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
         """Return what a plan says of LoRAs; raise JobRefused if one can't be put into this model."""
-        return wan_lora.remarks(loras, self.shape, nets=1 if self.transformer_2 is None else 2)
+        nets = 1 if self.transformer_2 is None else 2
+        return lora.remarks(loras, partial(wan_lora.read, shape=self.shape), nets=nets)
 
     def _net_remarks(self, job: Job) -> list[str]:
         if self.transformer_2 is None:

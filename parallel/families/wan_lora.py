@@ -1,9 +1,5 @@
 """Which layers of a Wan net a LoRA may change, by diffusers' names and its makers', and how large they are."""
 
-from pathlib import Path
-
-from ..job.errors import JobRefused
-from ..job.files import Lora
 from . import lora, wan_names
 from .lora import LoraFile, Target
 from .wan_shape import WanShape
@@ -22,19 +18,6 @@ def read(file: str, shape: WanShape) -> LoraFile:
     """Return what a LoRA changes of a net; raise JobRefused if it can't be put into it."""
     known = targets(shape)
     return lora.read(file, known, {spelling: layer for layer in known for spelling in (layer, wan_names.to_original(layer))})
-
-
-def remarks(loras: tuple[Lora, ...], shape: WanShape, *, nets: int) -> list[str]:
-    """Return what a plan says of LoRAs in a model of so many nets; raise JobRefused if one can't be put into it."""
-    said = []
-    for each in loras:
-        if each.net == "low" and nets == 1:
-            raise JobRefused(f"LoRA {each.file} is for the net for low noise, this model has one net: say all")
-        found = read(each.file, shape)
-        where = {"all": "", "high": ", high noise", "low": ", low noise"}[each.net]
-        said.append(f"LoRA: {Path(each.file).name} at {each.strength:g}{where}, {len(found.additions)} layers")
-        said += [found.notice] if found.notice is not None else []
-    return said
 
 
 def _target(layer: str, size: tuple[int, ...] | None) -> Target:

@@ -105,6 +105,8 @@ class WanModel:
         return embeddings_SLD * mask_SL[..., None].to(embeddings_SLD)  # what pads a prompt is zero, and attended to
 
     def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        if not loras:
+            return self.adapters.take_out()
         shape = self.folder.shape
         read = partial(wan_lora.read, shape=shape)
         self.adapters.put(self.nets, loras, read=read, targets=wan_lora.targets(shape), device=device, notify=notify)
