@@ -10,9 +10,11 @@ from harness import hostile_weights, wan_files, wan_loras
 from harness.builders import text_to_video_folder
 from harness.jobs import job
 from harness.tiny_files import Tiny, tiny_files
-from parallel.families import folder
+from parallel.families import folder, wan_lora
+from parallel.families.wan_shape import WanShape
 from parallel.job.errors import JobRefused
 from parallel.job.files import Lora
+from parallel.job.job import checked
 from parallel.models import table
 
 NOISE = 1e-4  # of a video; as between numbers of ranks
@@ -43,6 +45,17 @@ def adapted(model, *loras: Lora) -> list[str]:
     said: list[str] = []
     model.adapt(loras, device=torch.device("cpu"), notify=said.append)
     return said
+
+
+@pytest.mark.parametrize("sizes", [{}, {"condition": 20, "image_dim": 80, "added_kv_proj_dim": 256}])
+def test_a_lora_may_change_every_layer_of_a_net_and_the_host_knows_their_sizes(sizes):
+    net = wan_files.net(**sizes)
+    held = {name: tuple(weight.shape) for name, weight in net.state_dict().items()}
+    known = wan_lora.targets(
+        checked(WanShape, **{name: net.config[name] for name in WanShape.model_fields if net.config[name] is not None})
+    )
+    assert {target.weight: target.shape for target in known.values()}.items() <= held.items()
+    assert {name for target in known.values() for name in (target.weight, target.bias) if name} == held.keys()
 
 
 @pytest.mark.parametrize("spelling", wan_loras.SPELLINGS)
@@ -134,6 +147,20 @@ def test_keys_that_fit_nothing_are_counted_and_named(tiny, net, tmp_path, pools)
         .remarks(job(net, files=tiny.files, loras=(Lora(file=file),)))[0]
         .startswith("LoRA: ")
     )
+
+
+def test_a_layer_of_another_size_is_left_out_if_others_fit(tiny, net, tmp_path, pools):
+    """As the first layer's is in a LoRA for nets from images, which people put into those from text."""
+    more = {"patch_embedding.diff": torch.zeros(256, 36, 1, 2, 2)}
+    parts = wan_loras.Parts(tiny.net)
+    held = {name: each for name, each in wan_loras.peft(parts).items() if "patch_embedding" not in name}
+    file = str(wan_files.save({**held, **more}, tmp_path / "images.safetensors"))
+    said = folder.inspect(net, files=tiny.files).lora_remarks((Lora(file=file),))
+    assert said[1].endswith("1 keys fit nothing in this model and are left out, such as patch_embedding (of another size)")
+    model = table.load(folder.inspect(net, files=tiny.files), torch.float32)
+    adapted(model, Lora(file=file))
+    assert torch.equal(model.transformer.patch_embedding.weight, tiny.net["patch_embedding.weight"])
+    assert not torch.equal(model.transformer.proj_out.weight, tiny.net["proj_out.weight"])
 
 
 WRONG = {

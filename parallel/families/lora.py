@@ -4,6 +4,7 @@ diffusers and PEFT (`lora_A`, `lora_B`), kohya and musubi (`lora_unet_..._`, `lo
 (`diffusion_model.`...), and whole differences (`diff`, `diff_b`). Other kinds are refused by name.
 """
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Target:
     """A layer that a LoRA may change: the parameters that `weight` and `bias` stand for, and the former's shape."""
 
     weight: str
-    shape: tuple[int, ...] | None  # None: not known to the host
+    shape: tuple[int, ...]
     bias: str | None
 
 
@@ -101,9 +102,16 @@ def read(file: str, targets: Mapping[str, Target], spellings: Mapping[str, str])
             _take(found, additions.setdefault(layer, Addition()), ENDINGS[ending], name, entry)
     if not additions:
         raise JobRefused(f"LoRA {file} has {len(unmatched)} keys, and none fits this model: use a LoRA of its family")
-    for layer, addition in additions.items():
-        _check(file, layer, addition, targets[layer])
-    return LoraFile(Path(file), additions, tuple(unmatched))
+    sizes = {layer: _other_size(file, layer, addition, targets[layer].shape) for layer, addition in additions.items()}
+    odd = {layer: size for layer, size in sizes.items() if size is not None}
+    if 2 * len(odd) > len(additions):
+        layer, size = next(iter(odd.items()))
+        wanted = list(targets[layer].shape)
+        raise JobRefused(
+            f"LoRA {file} changes a {layer} of {list(size)}, this model's is {wanted}: use a LoRA of this model's size"
+        )
+    fitting = {layer: addition for layer, addition in additions.items() if layer not in odd}
+    return LoraFile(Path(file), fitting, (*unmatched, *(f"{layer} (of another size)" for layer in odd)))
 
 
 def remarks(loras: Iterable[Lora], read_of_net: Callable[[str], LoraFile], *, nets: int) -> list[str]:
@@ -150,37 +158,32 @@ def _number(found: TensorFile, name: str, entry: Entry) -> float:
     return struct.unpack(FORMS[entry.kind], data)[0]
 
 
-def _check(file: str, layer: str, addition: Addition, target: Target) -> None:
-    """Raise JobRefused unless an addition is whole, and of the layer's size."""
-    up, down, wanted = addition.up, addition.down, target.shape
+def _other_size(file: str, layer: str, addition: Addition, wanted: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the size of what an addition is for, None if that is the layer's; raise JobRefused if it is not whole."""
+    up, down = addition.up, addition.down
     if (up is None) != (down is None):
         raise JobRefused(f"LoRA {file} has half of what changes {layer}: get the file again")
     if up is None and addition.diff is None and addition.diff_b is None:
         raise JobRefused(f"LoRA {file} has an alpha, and nothing else, for {layer}: get the file again")
+    sizes = [] if addition.diff is None else [addition.diff.shape]
     if up is not None and down is not None:
-        is_pair = (
-            len(up.shape) >= 2
-            and len(down.shape) >= 2
-            and up.shape[1] == down.shape[0]
-            and up.shape[0] * up.shape[1] == up.numbers
-        )
-        if not is_pair or 0 in (*up.shape, *down.shape):
+        if not _is_pair(up.shape, down.shape):
             raise JobRefused(
                 f"LoRA {file}: {layer}: {list(up.shape)} and {list(down.shape)} do not fit each other: get the file again"
             )
-        made = (up.shape[0], *down.shape[1:])
-        if wanted is not None and _without_ones(made) != _without_ones(wanted):
-            raise JobRefused(
-                f"LoRA {file} changes a {layer} of {list(made)}, this model's is {list(wanted)}: use a LoRA of this model's size"
-            )
-    if addition.diff is not None and wanted is not None and addition.diff.shape != wanted:
-        raise JobRefused(
-            f"LoRA {file} changes a {layer} of {list(addition.diff.shape)}, this model's is {list(wanted)}: use a LoRA of this model's size"
-        )
-    if addition.diff_b is not None and wanted is not None and addition.diff_b.shape != (wanted[0],):
-        raise JobRefused(
-            f"LoRA {file}: {layer}: wanted a bias of {wanted[0]}, got {list(addition.diff_b.shape)}: get the file again"
-        )
+        sizes.append((up.shape[0], *down.shape[1:]))
+    for size in sizes:
+        if _without_ones(size) != _without_ones(wanted):
+            return size
+    bias = addition.diff_b
+    return None if bias is None or bias.shape == wanted[:1] else bias.shape
+
+
+def _is_pair(up: tuple[int, ...], down: tuple[int, ...]) -> bool:
+    """Say whether two parts have a rank in common, and the first nothing but it and the layer's outputs."""
+    if len(up) < 2 or len(down) < 2 or 0 in (*up, *down):
+        return False
+    return up[1] == down[0] and math.prod(up[2:]) == 1
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -30,6 +30,13 @@ def said_by(part: Part) -> Path:
     return part.file if isinstance(part, SingleFile) else part / "config.json"
 
 
+def count_numbers(part: Part) -> int:
+    """Return how many numbers a part's weights hold; raise JobRefused if a file of a folder is broken."""
+    if isinstance(part, SingleFile):
+        return part.plain_numbers + part.quantized_numbers
+    return weight_files.count_numbers(part)
+
+
 def count_bytes(part: Part, item: int) -> int:
     """Return the bytes that a part's weights take in memory, in a type of so many bytes a number."""
     return part.count_bytes(item) if isinstance(part, SingleFile) else item * weight_files.count_numbers(part)

@@ -51,10 +51,11 @@ class SingleFile(Frozen):
     kind: Kind
     config: dict[str, Any]
     plain_numbers: int = Field(ge=0, description="numbers that are loaded in a job's type")
+    quantized_numbers: int = Field(ge=0, description="numbers that stay as they are in the file")
     changed: int = Field(
         0, description="when the file was written, in nanoseconds: one that came in its place is another model"
     )
-    quantized_bytes: int = Field(ge=0, description="bytes of those that stay as they are in the file")
+    quantized_bytes: int = Field(ge=0, description="and their bytes")
 
     def __str__(self) -> str:
         return str(self.file)
@@ -121,5 +122,6 @@ def described(found: TensorFile, kind: Kind, config: dict[str, Any], held: dict[
         config=config,
         changed=found.file.stat().st_mtime_ns,
         plain_numbers=sum(entry.numbers for entry in plain),
+        quantized_numbers=sum(entry.numbers for entry in stays),
         quantized_bytes=sum(entry.end - entry.begin for entry in stays),
     )

@@ -20,17 +20,17 @@ def read(file: str, shape: WanShape) -> LoraFile:
     return lora.read(file, known, {spelling: layer for layer in known for spelling in (layer, wan_names.to_original(layer))})
 
 
-def _target(layer: str, size: tuple[int, ...] | None) -> Target:
+def _target(layer: str, size: tuple[int, ...]) -> Target:
     name = layer.rpartition(".")[2]
     if name in ALONE:
         return Target(layer, size, None)
     return Target(f"{layer}.weight", size, None if name in WITHOUT_BIAS else f"{layer}.bias")
 
 
-def _block(shape: WanShape) -> dict[str, tuple[int, ...] | None]:
+def _block(shape: WanShape) -> dict[str, tuple[int, ...]]:
     """Return the layers of a block, and their weights' shapes."""
     width, inner = shape.width, shape.ffn_dim
-    layers: dict[str, tuple[int, ...] | None] = {
+    layers: dict[str, tuple[int, ...]] = {
         "ffn.net.0.proj": (inner, width), "ffn.net.2": (width, inner), "norm2": (width,), "scale_shift_table": (1, 6, width),
     }  # fmt: skip
     for attention in ("attn1", "attn2"):
@@ -42,12 +42,12 @@ def _block(shape: WanShape) -> dict[str, tuple[int, ...] | None]:
     return layers
 
 
-def _around(shape: WanShape) -> dict[str, tuple[int, ...] | None]:
-    """Return the layers outside of blocks, and their weights' shapes where the host knows them."""
+def _around(shape: WanShape) -> dict[str, tuple[int, ...]]:
+    """Return the layers outside of blocks, and their weights' shapes."""
     width, patch = shape.width, shape.patch_size[0] * shape.patch_size[1] * shape.patch_size[2]
-    layers: dict[str, tuple[int, ...] | None] = {
+    layers: dict[str, tuple[int, ...]] = {
         "patch_embedding": (width, shape.in_channels, *shape.patch_size), "proj_out": (shape.out_channels * patch, width),
-        "scale_shift_table": (1, 2, width), "condition_embedder.time_embedder.linear_1": None,
+        "scale_shift_table": (1, 2, width), "condition_embedder.time_embedder.linear_1": (width, shape.freq_dim),
         "condition_embedder.time_embedder.linear_2": (width, width), "condition_embedder.time_proj": (6 * width, width),
         "condition_embedder.text_embedder.linear_1": (width, shape.text_dim), "condition_embedder.text_embedder.linear_2": (width, width),
     }  # fmt: skip

@@ -4,6 +4,9 @@ A 14B net in a job's type has 28 GB; as its file has it, 8 to 15. What runs is t
 they are loaded, would be.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -34,6 +37,7 @@ class HeldLinear(nn.Module):
         self.register_buffer("scale", scale)
         self.bias: nn.Parameter | None = None
         self.branches = nn.ModuleList()  # of LoRAs: what each adds
+        self.ready: torch.Tensor | None = None  # the weight's numbers, while `unpacked` keeps them
 
     @property
     def weight(self) -> torch.Tensor:
@@ -49,10 +53,25 @@ class HeldLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the linear layer does, and what LoRAs add to it."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        out = F.linear(x, self.numbers(x.dtype), bias)
+        ready = self.ready  # one look: another branch of guidance may put it away
+        weight = self.numbers(x.dtype) if ready is None or ready.dtype != x.dtype else ready
+        out = F.linear(x, weight, bias)
         for branch in self.branches:
             out = out + branch(x)
         return out
+
+
+@contextmanager
+def unpacked(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Keep the numbers of a module's held weights inside the block, in which it is called more than once."""
+    held = [layer for layer in module.modules() if isinstance(layer, HeldLinear)]
+    try:
+        for layer in held:
+            layer.ready = layer.numbers(dtype)
+        yield
+    finally:
+        for layer in held:
+            layer.ready = None
 
 
 class Branch(nn.Module):

@@ -84,7 +84,7 @@ class Part:
             up, down = self.numbers(addition.up, device), self.numbers(addition.down, device)
             yield (self.strength * addition.scale) * (up.flatten(1) @ down.flatten(1)).view(shape)
         if addition.diff is not None:
-            yield self.strength * self.numbers(addition.diff, device)
+            yield self.strength * self.numbers(addition.diff, device).view(shape)
 
     def branches(self, dtype: torch.dtype, device: torch.device) -> Iterable[Branch]:
         """Yield the same as what is added to a layer's output."""
