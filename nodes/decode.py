@@ -32,7 +32,7 @@ class ClipParallelDecode(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, model: ModelChoice, latent: dict, ranks: RanksChoice | None = None) -> io.NodeOutput:
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         latents_CTHW = border.from_comfyui(latent, parts)
         _, latents, height, width = latents_CTHW.shape
         frames = border.frames_in(latent, latents, parts)

@@ -6,6 +6,7 @@ from .decode import ClipParallelDecode
 from .encode import ClipParallelEncode
 from .keyframes import KeyframesNode
 from .long_video import LongVideo
+from .lora import VideoLora
 from .model import LoadVideoModel
 from .ranks import WorkerRanks
 from .sampler import ClipParallelSampler
@@ -23,6 +24,7 @@ class VideoInfinity(ComfyExtension):
         return [
             LongVideo,
             LoadVideoModel,
+            VideoLora,
             WorkerRanks,
             DualScopeAttention,
             SpeedAndMemory,

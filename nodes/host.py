@@ -1,6 +1,7 @@
 """The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from comfy.patcher_extension import CallbacksMP
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ..parallel.families import folder
+from ..parallel.families.single_file import Role
 from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused, Stopped
 from ..parallel.job.job import Job
@@ -33,11 +36,19 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BUNDLED = {
     f"{name} (bundled)": str(ASSETS / name) for name in ("moving-shapes", "moving-shapes-wan")
 }  # the first is the default
+# What of a model lies in which of ComfyUI's folders; those of GGUF are of a pack that others may have.
+FOLDERS: dict[Role, tuple[str, ...]] = {
+    "model": ("diffusion_models", "unet_gguf", "checkpoints"),
+    "vae": ("vae", "checkpoints"),
+    "text_encoder": ("text_encoders", "clip_gguf", "checkpoints"),
+    "clip_vision": ("clip_vision",),
+}
 TEXT_SECONDS = 0.5  # between two texts of one phase
 KNOWN_VAES = (latent_formats.SD15, latent_formats.SDXL, latent_formats.Wan21, latent_formats.Wan22)
 PHASE_SHARES = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.9}  # where each phase begins on the progress bar
 
 _names: dict[str, str] = {}  # of model folders by path, as they were listed last: a run need not look for them again
+_roles: dict[str, tuple[tuple[int, int], frozenset[Role]]] = {}  # of files by path, with their size and time then
 _warm: dict[tuple, "WarmPool"] = {}  # pools outlive a run; ComfyUI's memory manager can end them at any time
 
 
@@ -50,9 +61,50 @@ def model_folders() -> dict[str, str]:
     return found
 
 
+def weight_files(role: Role) -> dict[str, str]:
+    """Return the files of ComfyUI's folders that can be a part of a model, by the names that users choose from.
+
+    They are recognised by what they hold; each is read anew only when it has changed.
+    """
+    found: dict[str, str] = {}
+    for kind in FOLDERS[role]:
+        known = folder_paths.folder_names_and_paths.get(kind)
+        for root in known[0] if known else ():
+            listed = folders.weights(root)
+            found |= {name: file for name, file in listed.items() if name not in found and role in _roles_in(file)}
+    _names.update({file: name for name, file in found.items()})
+    return found
+
+
+def loras() -> dict[str, str]:
+    """Return the files of ComfyUI's folders for LoRAs, by the names that users choose from."""
+    found: dict[str, str] = {}
+    for root in folder_paths.get_folder_paths("loras"):
+        found |= {name: file for name, file in folders.weights(root).items() if name not in found}
+    return found
+
+
+def _roles_in(file: str) -> frozenset[Role]:
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return frozenset()
+    before = _roles.get(file)
+    if before is None or before[0] != (stat.st_size, stat.st_mtime_ns):
+        _roles[file] = before = ((stat.st_size, stat.st_mtime_ns), folder.roles_in(file))
+    return before[1]
+
+
 def fitting_dtype(model: ModelFolder) -> str:
     """Return the type that suits a model on the ranks that `auto` chooses: its half precision on GPUs."""
     return model.half if torch.cuda.is_available() else "float32"
+
+
+def free_bytes(devices: tuple[str, ...]) -> int | None:
+    """Return the bytes that each of some GPUs has free, ComfyUI's own models counted out; None if one is no GPU."""
+    if not devices or any(not device.startswith("cuda") for device in devices):
+        return None
+    return min(int(comfy.model_management.get_free_memory(torch.device(device))) for device in devices)
 
 
 class WarmPool:
@@ -219,7 +271,7 @@ def model_name(path: str) -> str:
 
 def known_colours(model: ModelFolder) -> Colours | None:
     """Return the colours of a model's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
-    own = stored_colours(model.vae, model.latent_channels)
+    own = stored_colours(model.vae, model.latent_channels) if isinstance(model.vae, Path) else None
     known = [
         form for form in (kind() for kind in KNOWN_VAES) if is_format_of(form, model.latent_channels, model.latent_format.std)
     ]

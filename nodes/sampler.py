@@ -115,7 +115,7 @@ class ClipParallelSampler(io.ComfyNode):
         keyframes=(),
         **widgets,
     ) -> io.NodeOutput:
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         given = border.init_of(latent, image, parts)
         if given is None and denoise < 1:
             raise JobRefused(

@@ -22,6 +22,7 @@ VIDEO_WORKFLOWS = [
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
+    "VideoInfinityVideoLora",
     "VideoInfinityWorkerRanks",
     "VideoInfinityDualScopeAttention",
     "VideoInfinitySpeedMemory",

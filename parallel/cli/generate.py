@@ -18,6 +18,7 @@ from ..families import folder
 from ..families.latent_format import LatentFormat
 from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
+from ..job.files import ModelFiles
 from ..job.job import Job
 from ..plan import keys_notice
 from ..pool import Pool, Video
@@ -79,7 +80,8 @@ def check_files(args: argparse.Namespace) -> None:
     for file in files[1:]:
         if os.path.dirname(file) == files[0]:
             raise JobRefused(f"{file} would be in the output folder, which is for frames alone: put it elsewhere")
-    given = [("init", args.init), ("timeline", args.timeline)]
+    given = [(name, getattr(args, name)) for name in ("init", "timeline", "model", *ModelFiles.model_fields)]
+    given += [("lora", lora.file) for lora in args.lora or ()]
     given += [(wish.option, str(wish.file)) for wish in [*(args.image or ()), *(args.video or ())]]
     for name, file in given:
         if file and os.path.realpath(file) in files:
@@ -92,7 +94,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     stored = read_stored(args)
     job, pixels = with_keyframes(args, build_job(args)) if stored is None else (stored.job, stored.keyframes)
     model = None if stored is None else stored.model
-    model = model or folder.inspect(job.model, job.parts)
+    model = model or folder.inspect(job.model, job.parts, job.files)
     devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
     folder.check(job, len(devices), model)
     check_open_files(len(devices))

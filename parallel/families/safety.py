@@ -44,9 +44,14 @@ def read_config(file: Path) -> dict[str, Any]:
         raise JobRefused(f"{file} asks to run code of its own (auto_map): use a model that runs on diffusers' classes")
     nested = config.get("text_config")  # of a whole CLIP: its text encoder's
     for sizes in (config, nested if isinstance(nested, dict) else {}):
-        for key in SIZES:
-            _check_size(file, key, sizes.get(key))
+        check_sizes(file, sizes)
     return config
+
+
+def check_sizes(file: Path, config: dict[str, Any]) -> None:
+    """Raise JobRefused if a configuration asks for sizes that no model has."""
+    for key in SIZES:
+        _check_size(file, key, config.get(key))
 
 
 def _check_size(file: Path, key: str, value: Any) -> None:

@@ -26,6 +26,7 @@ class WanShape(Frozen):
     in_channels: int = Field(16, ge=1)
     out_channels: int = Field(16, ge=1)
     text_dim: int = 4096
+    freq_dim: int = Field(256, ge=1)
     ffn_dim: int = Field(13824, ge=1)
     num_layers: int = Field(40, ge=1)
     image_dim: int | None = None

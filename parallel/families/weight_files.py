@@ -69,11 +69,11 @@ def count_blocks(part: Path, pattern: re.Pattern) -> list[int]:
     return list(found.values())
 
 
-def check_complete(part: Path, missing: list[str], left_over: list[str]) -> None:
+def check_complete(part: Path, missing: list[str], left_over: list[str], *, form: str = "folder") -> None:
     """Raise JobRefused if a file of weights is not that of its configuration: libraries fill what is missing with noise."""
     for keys, what in ((missing, "lacks"), (left_over, "has, beside what its configuration says,")):
         if keys:
-            raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the folder again")
+            raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the {form} again")
 
 
 def check(part: Path) -> None:

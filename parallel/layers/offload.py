@@ -103,7 +103,9 @@ class WaitingBlocks:
         self.device = device
         self.blocks = [Waiting(tensors_of(block)) for block in blocks]
         size = max(block.size for block in self.blocks)
-        self.slots = [Slot(torch.empty(size, dtype=torch.uint8, device=device)) for _ in range(min(BLOCKS_AT_ONCE, len(blocks)))]
+        self.slots = [
+            Slot(torch.empty(size, dtype=torch.uint8, device=device)) for _ in range(min(BLOCKS_AT_ONCE, len(blocks)))
+        ]
         self._lock = threading.Lock()  # branches of guidance are on threads of their own
         self._copier = Copier(size, device)
 

@@ -4,10 +4,10 @@ All that mixes latents is the self-attention of each block; all that a prompt re
 of ours; the feed-forward works in slices; the table of rotary positions, which ends at 1,024 latents, is not used.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
-from pathlib import Path
 
 import diffusers
 import torch
@@ -16,9 +16,13 @@ from einops import rearrange
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from ..families import wan_lora
+from ..families.parts import Part
+from ..families.single_file import SingleFile
 from ..families.wan import Wan
 from ..families.wan_shape import TEXT_LENGTH
 from ..job.errors import JobRefused
+from ..job.files import Lora
 from ..job.job import Job
 from ..layers import travel
 from ..layers.compiled import Compiler
@@ -29,9 +33,11 @@ from ..layers.patch import Change, Swap
 from ..layers.tokens import OverTokens
 from ..layers.view import View
 from ..maths import clips
-from . import wan_vae, weights
+from . import sentence_pieces, wan_vae, weights
+from .lora import Adapters
 from .model import Frames
 from .pictures import prepare
+from .sentence_pieces import SentencePieces
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,9 @@ class WanModel:
     transformer_2: WanTransformer3DModel | None
     vae: AutoencoderKLWan
     text_encoder: UMT5EncoderModel | None
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | SentencePieces
     image_encoder: CLIPVisionModel | None = None
+    adapters: Adapters = field(default_factory=Adapters)
 
     @classmethod
     def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
@@ -65,7 +72,7 @@ class WanModel:
             transformer_2=None if second is None else _load_net(second, dtype),
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
             text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
-            tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
+            tokenizer=_tokenizer(folder.tokenizer),
             image_encoder=None if looks is None else weights.load(CLIPVisionModel, looks, dtype, may_have=""),
         )
 
@@ -96,6 +103,13 @@ class WanModel:
         assert self.text_encoder is not None, "another rank has it"
         embeddings_SLD = self.text_encoder(tokens_SL, attention_mask=mask_SL).last_hidden_state
         return embeddings_SLD * mask_SL[..., None].to(embeddings_SLD)  # what pads a prompt is zero, and attended to
+
+    def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        if not loras:
+            return self.adapters.take_out()
+        shape = self.folder.shape
+        read = partial(wan_lora.read, shape=shape)
+        self.adapters.put(self.nets, loras, read=read, targets=wan_lora.targets(shape), device=device, notify=notify)
 
     def changes(
         self, net: WanTransformer3DModel, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None
@@ -175,7 +189,13 @@ class WanModel:
             return self.image_encoder(pixels_FCHW, output_hidden_states=True).hidden_states[-2]
 
 
-def _load_net(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+def _tokenizer(part: Part) -> PreTrainedTokenizerBase | SentencePieces:
+    if isinstance(part, SingleFile):
+        return sentence_pieces.read(part.file, length=TEXT_LENGTH)
+    return AutoTokenizer.from_pretrained(part, local_files_only=True)
+
+
+def _load_net(folder: Part, dtype: torch.dtype) -> WanTransformer3DModel:
     """Load a net without its table of rotary positions: self-attentions get another processor for every job."""
     net = weights.load_by_name(WanTransformer3DModel, folder, dtype)
     net.rope = NoRotation()

@@ -31,7 +31,7 @@ from .encode_images import Caller, encode_keyframes, kept_frames, look
 from .finite import is_finite, overflowed
 from .init import draw_start, encode_init
 from .interrupt import interruptible
-from .load import resident, settle
+from .load import choose_offload, resident, settle
 from .pins import Pins
 from .sample import OnDevice, sample, stages
 from .schedule import build, timesteps
@@ -76,9 +76,12 @@ def generate(
     schedule = timesteps(scheduler, job, group.device)
     left = stages(model, schedule, blocks.resume)
     nets = [model.nets[stage.net] for stage in left]
+    if left:
+        model.adapt(job.loras, device=group.device, notify=notify)
     encoders = (model.text_encoder, model.image_encoder) if left else ()
-    settle(model, group.device, job.offload, at_work=(*nets, *encoders, model.vae))
-    on_device = partial(resident, model=model, device=group.device, offload=job.offload)
+    offload = choose_offload(model, job, view.clip, group.device)
+    settle(model, group.device, offload, at_work=(*nets, *encoders, model.vae))
+    on_device = partial(resident, model=model, device=group.device, offload=offload)
     encoded = encode(
         model, job, blocks, view, samples=bool(left), on_device=on_device, report=report, stopping=stopping, notify=notify
     )
