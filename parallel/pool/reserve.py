@@ -8,7 +8,7 @@ import torch
 
 from ..families.table import ModelFolder
 from ..job.job import Job
-from ..wire.blocks import Block, check_room
+from ..wire.blocks import Block, can_release, check_room
 from ..wire.messages import Work
 from ..wire.snapshot import Snapshot, shapes
 
@@ -31,12 +31,18 @@ def reserve(
     init: torch.Tensor | None = None,
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
+    most_held: int | None = None,
+    ranks: int = 1,
 ) -> Iterator[Reserved]:
-    """Reserve a job's blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them."""
+    """Reserve a job's blocks; their tensors outlive the `with`. Raises JobRefused if there is no room for them.
+
+    With `most_held` the block of frames is emptied as it fills, and so many of them are there at once, of each of the ranks.
+    """
     latents_shape, frames_shape = model.latents_shape(job), (job.frames, job.height, job.width, 3)
     planes_shape, marks_shape = shapes(latents_shape, model.history(job.scheduler), job.frames)
     given = [tuple(pixels.shape) for pixels in (init, keyframes) if pixels is not None]
-    check_room([latents_shape, planes_shape, *([frames_shape] if job.decode else []), *given])
+    at_once = job.frames if most_held is None or not can_release() else min(job.frames, most_held * ranks)
+    check_room([latents_shape, planes_shape, *([(at_once, *frames_shape[1:])] if job.decode else []), *given])
     with ExitStack() as stack:
         latents = stack.enter_context(Block(latents_shape, "float32"))
         planes = stack.enter_context(Block(planes_shape, "float32"))
@@ -50,6 +56,7 @@ def reserve(
             model=model,
             latents=latents.handle,
             frames=frames.handle if frames else None,
+            most_held=most_held,
             init=shared_init.handle if shared_init else None,
             init_is_latents=init_is_latents,
             keyframes=shared_keyframes.handle if shared_keyframes else None,

@@ -65,7 +65,16 @@ class Rank:
         snapshot = None
         if work.planes is not None and work.marks is not None:
             snapshot = Snapshot(attach(work.planes), attach(work.marks))
-        blocks = Blocks(attach(work.latents), pictures, init, work.init_is_latents, keyframes, snapshot, work.resume)
+        blocks = Blocks(
+            latents_CTHW=attach(work.latents),
+            frames_THWC=pictures,
+            most_held=work.most_held,
+            init=init,
+            init_is_latents=work.init_is_latents,
+            keyframes=keyframes,
+            snapshot=snapshot,
+            resume=work.resume,
+        )
         try:
             generate(model, work.job, blocks, self.group, report=report, notify=notify, stopping=self._stopping)
         except Stopped:

@@ -47,6 +47,7 @@ class Blocks:
 
     latents_CTHW: torch.Tensor
     frames_THWC: torch.Tensor | None = None
+    most_held: int | None = None  # frames of a clip that wait for the host to take them; None: it takes none
     init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T or 1, H, W)
     init_is_latents: bool = False
     keyframes: torch.Tensor | None = None  # pictures (all keyframes', H, W, 3)
@@ -107,6 +108,7 @@ def generate(
                 view,
                 kept=kept_frames(model, job, blocks.keyframes),
                 snapshot=blocks.snapshot,
+                most_held=blocks.most_held,
                 report=partial(report, "decode"),
                 stopping=stopping,
             )
