@@ -1,7 +1,7 @@
 """A video file that is encoded as its frames come: a run of frames by itself, several at a time, joined in the end."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,16 +18,17 @@ RUN = 32  # frames: it starts with a key frame, of which players want one in a f
 
 
 class Movie:
-    """A video in the making: a folder with a file a run of frames.
+    """A video in the making: a file a run of frames, in a folder that is there from the first frame on.
 
     A run is encoded by itself, so that no clip waits for the one before it, and counted from the video's first frame, so that the
     file does not show where the clips of ranks meet (law 1).
     """
 
-    def __init__(self, folder: Path, kind: str, *, frames: int, height: int, width: int, fps: float):
-        """Take an empty folder, and a kind of file by its suffix: .mp4 or .webm. Opens nothing yet."""
+    def __init__(self, path: Path, place: ExitStack, *, frames: int, height: int, width: int, fps: float):
+        """Take the file's path, .mp4 or .webm, and what in the end makes `path` whole, or removes all. Opens nothing yet."""
         self.frames = frames
-        self._folder, self._kind, self._size = folder, kind.lower(), (height, width)
+        self._path, self._place, self._size = path, place, (height, width)
+        self._part: Path | None = None  # what becomes `path`
         self._rate = Fraction(fps).limit_denominator(1000)
         self._open: dict[int, tuple[av.container.OutputContainer, av.VideoStream]] = {}
         self._written = 0
@@ -57,8 +58,11 @@ class Movie:
             container.close()
 
     def _begin(self, run: int) -> tuple[av.container.OutputContainer, av.VideoStream]:
+        if self._part is None:
+            self._part = self._place.enter_context(whole(self._path))
+            self._file(0).parent.mkdir()
         container = av.open(str(self._file(run)), "w")
-        stream = container.add_stream(CODECS[self._kind], rate=self._rate)
+        stream = container.add_stream(CODECS[self._path.suffix.lower()], rate=self._rate)
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv420p"
@@ -66,14 +70,15 @@ class Movie:
         return container, stream
 
     def _file(self, run: int) -> Path:
-        return self._folder / f"{run:06d}{self._kind}"
+        assert self._part is not None, "no frame has come"
+        return self._part.parent / "runs" / f"{run:06d}{self._part.suffix}"  # the part itself has a suffix, and another name
 
-    def join(self, path: Path) -> None:
+    def join(self) -> None:
         """Make one file of all runs; nothing is encoded again. Raises one of REFUSALS."""
         if self._failure is not None:
             raise self._failure
         assert self._written == self.frames, f"{self._written} of {self.frames} frames came"
-        with av.open(str(path), "w") as container, av.open(str(self._file(0))) as first:
+        with av.open(str(self._part), "w") as container, av.open(str(self._file(0))) as first:
             stream = container.add_stream_from_template(first.streams.video[0])
             stream.codec_context.framerate = self._rate  # WebM says it in its header
             for run in range(-(-self.frames // RUN)):
@@ -101,12 +106,9 @@ class Movie:
 @contextmanager
 def writing(path: Path, *, frames: int, height: int, width: int, fps: float) -> Iterator[Movie]:
     """Give a movie that becomes the file `path` when the block ends with all of its frames written; otherwise nothing stays."""
-    with whole(path) as part:
-        runs = part.parent / "runs"  # beside `part`, which has a suffix
-        runs.mkdir()
-        with closing(Movie(runs, path.suffix, frames=frames, height=height, width=width, fps=fps)) as movie:
-            yield movie
-            movie.join(part)
+    with ExitStack() as place, closing(Movie(path, place, frames=frames, height=height, width=width, fps=fps)) as movie:
+        yield movie
+        movie.join()
 
 
 def as_bytes(frame_HWC: torch.Tensor) -> np.ndarray:

@@ -47,12 +47,12 @@ class Blocks:
 
     latents_CTHW: torch.Tensor
     frames_THWC: torch.Tensor | None = None
-    most_held: int | None = None  # frames of a clip that wait for the host to take them; None: it takes none
     init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T or 1, H, W)
     init_is_latents: bool = False
     keyframes: torch.Tensor | None = None  # pictures (all keyframes', H, W, 3)
     snapshot: Snapshot | None = None
     resume: int = 0
+    most_held: int | None = None  # frames of a clip that wait for the host to take them; None: it takes none
 
 
 def generate(
