@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from pathlib import Path
 
 import comfy.model_management
@@ -22,6 +23,7 @@ from ..parallel.job.job import Job
 from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
+from ..parallel.pool.movie import Movie
 from ..parallel.wire.messages import Step
 from . import folders
 from .preview import Colours, grid, is_format_of, stored_colours
@@ -48,6 +50,13 @@ def model_folders() -> dict[str, str]:
         found |= {name: place for name, place in folders.named(root).items() if name not in found}
     _names.update({place: name for name, place in reversed(found.items())})  # a folder that has two goes by the first
     return found
+
+
+def temp_file(name: str, suffix: str) -> Path:
+    """Return the path of a new file in ComfyUI's temp folder, which it empties when it starts and ends."""
+    place = Path(folder_paths.get_temp_directory())
+    place.mkdir(parents=True, exist_ok=True)
+    return place / f"{name}-{uuid.uuid4().hex}{suffix}"
 
 
 def fitting_dtype(model: ModelFolder) -> str:
@@ -88,10 +97,11 @@ def run(
     init: torch.Tensor | None = None,
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
+    movie: Movie | None = None,
 ) -> Video:
     """Run a job, with its model as it was inspected, on the chosen ranks, under ComfyUI's progress bar, preview and Cancel.
 
-    The init and the pictures of keyframes are as `Pool.run` takes them.
+    The init, the pictures of keyframes and a movie are as `Pool.run` takes them.
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
     devices = resolve(choice.devices, frames=model.geometry.latents(job.frames))
@@ -111,6 +121,7 @@ def run(
                 init=init,
                 init_is_latents=init_is_latents,
                 keyframes=keyframes,
+                movie=movie,
                 on_step=progress,
                 on_notice=progress.notify,
                 should_stop=progress.is_cancelled,

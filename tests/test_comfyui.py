@@ -29,6 +29,7 @@ NODES = [
     "VideoInfinityKeyframes",
     "VideoInfinityClipParallelSampler",
     "VideoInfinityClipParallelDecode",
+    "VideoInfinityClipParallelDecodeToVideo",
     "VideoInfinityClipParallelEncode",
     "VideoInfinityVideoPlan",
 ]
