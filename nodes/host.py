@@ -97,11 +97,12 @@ def run(
     init: torch.Tensor | None = None,
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
+    embeddings: torch.Tensor | None = None,
     movie: Movie | None = None,
 ) -> Video:
     """Run a job, with its model as it was inspected, on the chosen ranks, under ComfyUI's progress bar, preview and Cancel.
 
-    The init, the pictures of keyframes and a movie are as `Pool.run` takes them.
+    The init, the pictures of keyframes, embeddings and a movie are as `Pool.run` takes them.
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
     devices = resolve(choice.devices, frames=model.geometry.latents(job.frames))
@@ -121,6 +122,7 @@ def run(
                 init=init,
                 init_is_latents=init_is_latents,
                 keyframes=keyframes,
+                embeddings=embeddings,
                 movie=movie,
                 on_step=progress,
                 on_notice=progress.notify,
@@ -240,6 +242,12 @@ def known_colours(model: ModelFolder) -> Colours | None:
     return Colours(
         latent_rgb_factors=form.latent_rgb_factors, latent_rgb_factors_bias=form.latent_rgb_factors_bias or (0.0, 0.0, 0.0)
     )
+
+
+def encode_text(clip, text: str) -> torch.Tensor:
+    """Return what a CLIP makes of a text, (1, L, D), as *CLIP Text Encode* does; raise when the user cancels."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return clip.encode_from_tokens(clip.tokenize(text))
 
 
 def resize(frames_FHWC: torch.Tensor, *, height: int, width: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..parallel.families import folder
 from ..parallel.job.errors import JobRefused
 from . import border, host
+from .embeddings import clip_input, conditioning_inputs, with_embeddings
 from .keyframes import pixels_of, with_keyframes
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
 from .widgets import (
@@ -86,6 +87,8 @@ class ClipParallelSampler(io.ComfyNode):
                 ),
                 *two_net_inputs(),
                 keyframes_input(),
+                clip_input(),
+                *conditioning_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -113,6 +116,9 @@ class ClipParallelSampler(io.ComfyNode):
         noise_share=0.5,
         image=None,
         keyframes=(),
+        clip=None,
+        positive=None,
+        negative=None,
         **widgets,
     ) -> io.NodeOutput:
         parts = folder.inspect(model.model, model.parts)
@@ -128,5 +134,14 @@ class ClipParallelSampler(io.ComfyNode):
         init = None if given is None or denoise == 1 else border.fit(given, job, parts)
         is_latents = given is not None and given.kind == "latent"
         pixels = pixels_of(pictures, job)
-        video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents, keyframes=pixels)
+        job, embeddings = with_embeddings(job, parts, clip=clip, positive=positive, negative=negative)
+        video = host.run(
+            job,
+            parts,
+            ranks or RanksChoice(),
+            init=init,
+            init_is_latents=is_latents,
+            keyframes=pixels,
+            embeddings=embeddings,
+        )
         return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames), job.fps)

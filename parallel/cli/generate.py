@@ -106,7 +106,8 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
         check_file(Path(file))
     init = read_init(args, job, model)
     file = args.snapshot or args.resume
-    keeper = Keeper(Path(file), job, args.snapshot_seconds, pixels) if file else None
+    embeddings = None if stored is None else stored.embeddings
+    keeper = Keeper(Path(file), job, args.snapshot_seconds, pixels, embeddings) if file else None
     bar = Bar()
     with open_pool(devices, args.threads, restarts=args.restarts) as pool, ExitStack() as writing:
         movie = writing.enter_context(movies.streaming(output, job))

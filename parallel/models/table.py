@@ -17,8 +17,10 @@ FAMILIES: dict[str, Any] = {"UNet3DConditionModel": UNet3DModel, "WanTransformer
 TEXT_RANK = 0  # has the text encoder where ranks share it, and what looks at pictures
 
 
-def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK) -> Model:
+def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK, with_text: bool = True) -> Model:
     """Load all parts that a rank needs into host memory from safetensors; each rank has a copy of its own.
+
+    Where ranks share a large text encoder, it is left out unless `with_text`: prompts may come as embeddings.
 
     Raises JobRefused if weights are missing or of another shape, or if the layers do not fit the installed diffusers; OSError
     or SafetensorError if a file is cut short.
@@ -26,4 +28,7 @@ def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK) -> M
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    return FAMILIES[folder.family].load(folder, dtype, with_text=rank == TEXT_RANK or not folder.shares_text)
+    is_first = rank == TEXT_RANK
+    return FAMILIES[folder.family].load(
+        folder, dtype, with_text=(is_first and with_text) or not folder.shares_text, looks=is_first
+    )

@@ -14,7 +14,7 @@ from ..job.errors import Overflowed, RankFailed, RankLost, Stopped
 from ..job.job import Job
 from ..wire.messages import Done, Phase, RankReport, Ready, Step, Work
 from .devices import usable_cores
-from .init import check_init, check_keyframes
+from .init import check_embeddings, check_init, check_keyframes
 from .launchers import Launcher, fastest_launcher
 from .listen import listen, send
 from .movie import RUN, Movie
@@ -123,6 +123,7 @@ class Pool:
         init: torch.Tensor | None = None,
         init_is_latents: bool = False,
         keyframes: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
         stored: Stored | None = None,
         keeper: Keeper | None = None,
         movie: Movie | None = None,
@@ -134,7 +135,8 @@ class Pool:
 
         `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1]; one frame serves for all. With `init_is_latents` it is
         latents (C, T or 1, h, w) as the net sees them. `keyframes` are the pictures of all of the job's, (pictures, H, W, 3),
-        of either type; a `stored` job's come with it. With 0 steps it is only encoded or decoded. `on_step` gets every step of
+        of either type. `embeddings` are those of the job's texts, (texts, tokens, width), and no rank needs a text encoder then. A
+        `stored` job's keyframes and embeddings come with it. With 0 steps it is only encoded or decoded. `on_step` gets every step of
         every rank, and the latents (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left
         start again from the last one, and `on_notice` gets the reason, as it gets what ranks have to say to the user. `stored`
         goes on from a file that a `keeper` wrote. With a `movie` frames go there as they come, and out of memory: the video has none.
@@ -146,12 +148,13 @@ class Pool:
         model = folder.check(job, len(self.devices), model)
         check_init(job, model, init, is_latents=init_is_latents, resumes=stored is not None)
         if stored is not None:
-            keyframes = stored.keyframes
+            keyframes, embeddings = stored.keyframes, stored.embeddings
         check_keyframes(job, keyframes)
+        check_embeddings(job, model, embeddings)
         with ExitStack() as stack:
             reserved = stack.enter_context(
                 reserve(
-                    job, model, init=init, init_is_latents=init_is_latents, keyframes=keyframes,
+                    job, model, init=init, init_is_latents=init_is_latents, keyframes=keyframes, embeddings=embeddings,
                     most_held=None if movie is None else RUN, ranks=len(self.devices),
                 )  # fmt: skip
             )

@@ -1,4 +1,4 @@
-"""What a job needs in shared memory, reserved before any rank works: its latents and frames, its init and keyframes, its snapshot."""
+"""What a job needs in shared memory, reserved before any rank works: its latents and frames, what comes with it, its snapshot."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,6 +31,7 @@ def reserve(
     init: torch.Tensor | None = None,
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
+    embeddings: torch.Tensor | None = None,
     most_held: int | None = None,
     ranks: int = 1,
 ) -> Iterator[Reserved]:
@@ -40,7 +41,7 @@ def reserve(
     """
     latents_shape, frames_shape = model.latents_shape(job), (job.frames, job.height, job.width, 3)
     planes_shape, marks_shape = shapes(latents_shape, model.history(job.scheduler), job.frames)
-    given = [tuple(pixels.shape) for pixels in (init, keyframes) if pixels is not None]
+    given = [tuple(each.shape) for each in (init, keyframes, embeddings) if each is not None]
     at_once = job.frames if most_held is None or not can_release() else min(job.frames, most_held * ranks)
     check_room([latents_shape, planes_shape, *([(at_once, *frames_shape[1:])] if job.decode else []), *given])
     with ExitStack() as stack:
@@ -48,8 +49,9 @@ def reserve(
         planes = stack.enter_context(Block(planes_shape, "float32"))
         marks = stack.enter_context(Block(marks_shape, "int64"))
         frames = stack.enter_context(Block(frames_shape, "float32")) if job.decode else None
-        shared_init = None if init is None else stack.enter_context(_share(init))
-        shared_keyframes = None if keyframes is None else stack.enter_context(_share(keyframes))
+        shared_init, shared_keyframes, shared_embeddings = (
+            None if each is None else stack.enter_context(_share(each)) for each in (init, keyframes, embeddings)
+        )
         work = Work(
             number=0,
             job=job,
@@ -60,14 +62,15 @@ def reserve(
             init=shared_init.handle if shared_init else None,
             init_is_latents=init_is_latents,
             keyframes=shared_keyframes.handle if shared_keyframes else None,
+            embeddings=shared_embeddings.handle if shared_embeddings else None,
             planes=planes.handle,
             marks=marks.handle,
         )
         yield Reserved(latents, frames, Snapshot(planes.tensor, marks.tensor), work)
 
 
-def _share(init: torch.Tensor) -> Block:
-    """Copy an init or keyframes into a block that the ranks can read."""
-    block = Block(tuple(init.shape), "uint8" if init.dtype == torch.uint8 else "float32")
-    block.tensor.copy_(init)
+def _share(given: torch.Tensor) -> Block:
+    """Copy what comes with a job into a block that the ranks can read."""
+    block = Block(tuple(given.shape), "uint8" if given.dtype == torch.uint8 else "float32")
+    block.tensor.copy_(given)
     return block

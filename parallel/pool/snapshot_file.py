@@ -27,7 +27,8 @@ FORMAT = "video-infinity snapshot 1"
 class Stored:
     """A job, how many of its steps are done, and what is known by then: (S, C, T, h, w) float32.
 
-    `keyframes` are the pictures of the job's, (pictures, H, W, 3). `model` is what the job's folder held when a file was loaded.
+    `keyframes` are the pictures of the job's, (pictures, H, W, 3), `embeddings` those of its texts, (texts, tokens, width), if it came
+    with them. `model` is what the job's folder held when a file was loaded.
     """
 
     job: Job
@@ -35,15 +36,17 @@ class Stored:
     planes: torch.Tensor
     model: ModelFolder | None = None
     keyframes: torch.Tensor | None = None
+    embeddings: torch.Tensor | None = None
 
 
 def save(path: Path, stored: Stored) -> None:
     """Write a snapshot; it takes the place of an older one only when it is whole and on the disk. Raises OSError."""
     said = {"format": FORMAT, "job": stored.job.model_dump_json(), "step": str(stored.step)}
-    tensors = {"planes": stored.planes, **({} if stored.keyframes is None else {"keyframes": stored.keyframes})}
+    tensors = {"planes": stored.planes, "keyframes": stored.keyframes, "embeddings": stored.embeddings}
     try:
         with whole(path) as part:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=said)
+            there = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+            save_file(there, part, metadata=said)
     except SafetensorError as error:
         raise OSError(str(error)) from error
 
@@ -56,22 +59,24 @@ def load(path: Path) -> Stored:
             raise JobRefused(_broken(path, f"its header claims {size} bytes"))
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
-            if said.get("format") != FORMAT or not {"planes"} <= set(file.keys()) <= {"planes", "keyframes"}:
+            if said.get("format") != FORMAT or not {"planes"} <= set(file.keys()) <= {"planes", "keyframes", "embeddings"}:
                 raise JobRefused(_broken(path, "it is another kind of file"))
             job, step = Job.model_validate_json(said["job"]), int(said["step"])
             shape, kind = tuple(file.get_slice("planes").get_shape()), file.get_slice("planes").get_dtype()
             model = _check(path, job, step, shape=shape, kind=kind)
             _check_keyframes(path, job, file)
+            has_embeddings = _check_embeddings(path, job, model, file)
             planes = file.get_tensor("planes")
             keyframes = file.get_tensor("keyframes") if job.keyframes else None
+            embeddings = file.get_tensor("embeddings") if has_embeddings else None
     except OSError as error:
         raise JobRefused(f"snapshot {path} can't be read ({error}): give a file that --snapshot wrote") from None
     except (SafetensorError, ValidationError, KeyError, ValueError) as error:
         raise error if isinstance(error, JobRefused) else JobRefused(_broken(path, str(error).splitlines()[0])) from None
-    for tensor in filter(lambda tensor: tensor is not None and tensor.is_floating_point(), (planes, keyframes)):
-        if not bool(torch.isfinite(tensor).all()):
+    for tensor in (planes, keyframes, embeddings):
+        if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise JobRefused(_broken(path, "it holds numbers that are not finite"))
-    return Stored(job, step, planes, model, keyframes)
+    return Stored(job, step, planes, model, keyframes, embeddings)
 
 
 def _check_keyframes(path: Path, job: Job, file: safe_open) -> None:
@@ -83,6 +88,18 @@ def _check_keyframes(path: Path, job: Job, file: safe_open) -> None:
         got = tuple(kept.get_shape()) if kept.get_dtype() in ("U8", "F32") else kept.get_dtype()
     if got != wanted:
         raise JobRefused(_broken(path, f"wanted keyframes of {wanted}, got {got}"))
+
+
+def _check_embeddings(path: Path, job: Job, model: ModelFolder, file: safe_open) -> bool:
+    """Return whether a file holds embeddings; raise JobRefused unless they are those of its job's texts, before any is read."""
+    if "embeddings" not in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+        return False
+    kept = file.get_slice("embeddings")
+    got, kind = tuple(kept.get_shape()), kept.get_dtype()
+    if len(got) != 3 or (got[0], got[2], kind) != (len(job.texts), model.text_width, "F32"):
+        wanted = f"({len(job.texts)}, tokens, {model.text_width}) of F32"
+        raise JobRefused(_broken(path, f"wanted embeddings of {wanted}, got {got} of {kind}"))
+    return True
 
 
 def _check(path: Path, job: Job, step: int, *, shape: tuple[int, ...], kind: str) -> ModelFolder:
@@ -109,8 +126,15 @@ def _located(job: Job) -> Job:
 class Keeper:
     """Writes a job's snapshot to a file from time to time, while the ranks work on."""
 
-    def __init__(self, path: Path, job: Job, seconds: float, keyframes: torch.Tensor | None = None):
-        self.path, self.job, self.seconds, self.keyframes = path, _located(job), seconds, keyframes
+    def __init__(
+        self,
+        path: Path,
+        job: Job,
+        seconds: float,
+        keyframes: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ):
+        self.path, self.job, self.seconds, self.keyframes, self.embeddings = path, _located(job), seconds, keyframes, embeddings
         self.written = 0  # steps
         self.since = time.monotonic()
 
@@ -124,7 +148,7 @@ class Keeper:
         if snapshot.whole() > self.written:
             try:
                 step, planes = snapshot.copy()
-                save(self.path, Stored(self.job, step, planes, keyframes=self.keyframes))
+                save(self.path, Stored(self.job, step, planes, keyframes=self.keyframes, embeddings=self.embeddings))
                 self.written = step
             except (OSError, RuntimeError, MemoryError) as error:  # torch's own words for no memory are a RuntimeError
                 log.warning("snapshot %s could not be written (%s): the video goes on without it", self.path, error)

@@ -50,6 +50,7 @@ class Blocks:
     init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T or 1, H, W)
     init_is_latents: bool = False
     keyframes: torch.Tensor | None = None  # pictures (all keyframes', H, W, 3)
+    embeddings: torch.Tensor | None = None  # of the job's texts, (texts, L, D)
     snapshot: Snapshot | None = None
     resume: int = 0
     most_held: int | None = None  # frames of a clip that wait for the host to take them; None: it takes none
@@ -148,13 +149,13 @@ def encode(
         if samples:
             with on_device(model.text_encoder):
                 conditioning = encode_prompts(
-                    model, job, view.clip, group=view.group, notify=notify, report=report_prompts,
+                    model, job, view.clip, given=blocks.embeddings, group=view.group, notify=notify, report=report_prompts,
                     waiting=partial(report, "encode", 1, 1), stopping=stopping,
                 )  # fmt: skip
             pins = pin(
                 model, job, blocks.keyframes, view, on_device=on_device, report=partial(report, "encode"), stopping=stopping
             )
-        else:
+        elif blocks.embeddings is None:
             tell(model, job, {text: tokenize(model, text) for text in texts_of(job)}, notify)
         if blocks.init is None or blocks.resume:
             report("encode", 1, 1)

@@ -1,0 +1,46 @@
+"""Nodes for tests of ComfyUI, which loads this file as a pack of its own: a CLIP of real parts at a tiny size."""
+
+import json
+from pathlib import Path
+
+import comfy.sd
+import comfy.text_encoders.wan
+import torch
+from safetensors.torch import load_file
+
+SIZES = ("d_ff", "d_kv", "d_model", "num_heads", "num_layers", "vocab_size")  # the rest is as ComfyUI has it of UMT5-XXL
+
+
+class Target:
+    """What ComfyUI builds a CLIP from that its CLIPLoader has recognised as Wan's."""
+
+    params: dict = {}
+    clip = comfy.text_encoders.wan.te(dtype_t5=torch.float32)
+    tokenizer = comfy.text_encoders.wan.WanT5Tokenizer
+
+
+class TinyCLIP:
+    """Loads a tiny UMT5 from a model folder, with `spiece.model` beside its weights, into ComfyUI's own classes for Wan's."""
+
+    RETURN_TYPES = ("CLIP",)
+    FUNCTION = "load"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"folder": ("STRING", {})}}
+
+    def load(self, folder: str):
+        place = Path(folder)
+        words = torch.frombuffer(bytearray((place / "spiece.model").read_bytes()), dtype=torch.uint8)
+        config = json.loads((place / "config.json").read_text())
+        clip = comfy.sd.CLIP(
+            Target,
+            tokenizer_data={"spiece_model": words},
+            state_dict=[load_file(place / "model.safetensors")],
+            model_options={"umt5xxl_model_config": {name: config[name] for name in SIZES}},
+        )
+        return (clip,)
+
+
+NODE_CLASS_MAPPINGS = {"TestsTinyCLIP": TinyCLIP}
