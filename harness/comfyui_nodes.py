@@ -1,8 +1,10 @@
-"""Nodes for tests of ComfyUI, which loads this file as a pack of its own: a CLIP of real parts at a tiny size."""
+"""Nodes for tests of ComfyUI, which loads this file as a pack of its own: a CLIP and a VAE of real parts at a tiny size."""
 
 import json
 from pathlib import Path
+from unittest import mock
 
+import comfy.ldm.wan.vae2_2
 import comfy.sd
 import comfy.text_encoders.wan
 import torch
@@ -43,4 +45,27 @@ class TinyCLIP:
         return (clip,)
 
 
-NODE_CLASS_MAPPINGS = {"TestsTinyCLIP": TinyCLIP}
+class TinyVAE:
+    """Loads a Wan 2.2 VAE from a file into ComfyUI's own classes, which know one width of its layers alone."""
+
+    RETURN_TYPES = ("VAE",)
+    FUNCTION = "load"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": ("STRING", {}), "dim": ("INT", {})}}
+
+    def load(self, file: str, dim: int):
+        real = comfy.ldm.wan.vae2_2.WanVAE
+
+        def narrow(**sizes):
+            return real(**sizes | {"dim": dim, "dec_dim": dim})
+
+        with mock.patch.object(comfy.ldm.wan.vae2_2, "WanVAE", narrow):
+            vae = comfy.sd.VAE(sd=load_file(file), dtype=torch.float32)
+        vae.throw_exception_if_invalid()
+        return (vae,)
+
+
+NODE_CLASS_MAPPINGS = {"TestsTinyCLIP": TinyCLIP, "TestsTinyVAE": TinyVAE}
