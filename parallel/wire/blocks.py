@@ -27,7 +27,7 @@ def check_room(shapes: Iterable[tuple[int, ...]]) -> None:
     if wanted > free:
         raise JobRefused(
             f"the video wants {wanted / 2**30:.1f} GiB of shared memory, {free / 2**30:.1f} GiB are free: "
-            "ask for fewer or smaller frames, or free memory"
+            "put frames into a file as they come, ask for fewer or smaller ones, or free memory"
         )
 
 
