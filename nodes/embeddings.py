@@ -47,7 +47,9 @@ def with_embeddings(
     else:
         name, rows = "positive", _of_conditionings(job, positive, negative)
         if len({prompt.text for prompt in job.prompts}) > 1:
-            raise JobRefused(f"positive: is one prompt, and the timeline has {len(job.prompts)}: connect clip for these instead")
+            raise JobRefused(
+                f"positive: is one prompt, and the timeline has {len(job.prompts)}: connect clip for these instead"
+            )
         job = job.model_copy(update={"prompts": (Prompt(frame=0, text="positive"),), "negative": "negative"})
     embeddings = _stack(name, rows)
     try:

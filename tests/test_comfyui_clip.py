@@ -66,7 +66,9 @@ def test_the_graphs_clip_makes_the_video_that_the_models_own_encoder_makes(serve
 def test_one_conditioning_makes_the_video_of_its_prompt(server, folder):
     own = made(server, graph(folder, timeline="0: a cat"))
     prompt = graph(folder, timeline="0: a dog", positive=("cat", 0), negative=("sleeps", 0))
-    prompt |= {text: node("CLIPTextEncode", text=said, clip=("clip", 0)) for text, said in (("cat", "a cat"), ("sleeps", "sleeps"))}
+    prompt |= {
+        text: node("CLIPTextEncode", text=said, clip=("clip", 0)) for text, said in (("cat", "a cat"), ("sleeps", "sleeps"))
+    }
     assert (made(server, prompt) - own).abs().max() < 1e-3 * own.std()
 
 
@@ -82,12 +84,24 @@ def test_long_video_takes_a_clip(server, folder):
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"positive": ("cat", 0)}, "negative: cfg above 1 guides away from it, and it is not connected: connect it, or use a cfg of 1"),
-        ({"positive": ("cat", 0), "cfg": 1.0}, "positive: is one prompt, and the timeline has 2: connect clip for these instead"),
-        ({"negative": ("cat", 0)}, "negative: is of use beside positive only: connect that too, or write it in Prompt Timeline"),
+        (
+            {"positive": ("cat", 0)},
+            "negative: cfg above 1 guides away from it, and it is not connected: connect it, or use a cfg of 1",
+        ),
+        (
+            {"positive": ("cat", 0), "cfg": 1.0},
+            "positive: is one prompt, and the timeline has 2: connect clip for these instead",
+        ),
+        (
+            {"negative": ("cat", 0)},
+            "negative: is of use beside positive only: connect that too, or write it in Prompt Timeline",
+        ),
         ({"positive": ("two", 0), "cfg": 1.0}, "negative: wanted one prompt, got 2 in one CONDITIONING: connect one alone"),
         ({"positive": ("area", 0), "cfg": 1.0}, "negative: has area, set_area_to_bounds, strength: text alone is taken"),
-        ({"clip": ("clip", 0), "positive": ("cat", 0)}, "clip, positive, negative: clip encodes all prompts of the timeline: disc"),
+        (
+            {"clip": ("clip", 0), "positive": ("cat", 0)},
+            "clip, positive, negative: clip encodes all prompts of the timeline: disc",
+        ),
     ],
 )
 def test_what_a_conditioning_says_beside_one_prompt_is_refused(server, folder, change, said):
@@ -107,5 +121,7 @@ def test_a_clip_of_another_model_is_refused_before_any_rank_works(server, folder
     prompt["node"]["inputs"]["clip"] = ["clip", 0]
     seen = server.run(prompt)
     said = seen.detail["exception_message"]
-    assert said.startswith("clip: embeddings: wanted (2, tokens, 64), a row for each prompt and the negative one, got (2, 512, 16): "), said
+    assert said.startswith(
+        "clip: embeddings: wanted (2, tokens, 64), a row for each prompt and the negative one, got (2, 512, 16): "
+    ), said
     assert not [where for where, _ in seen.progress if where == "node"]

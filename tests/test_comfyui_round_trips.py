@@ -46,7 +46,9 @@ def wan_vae(kind: str) -> AutoencoderKLWan:
     patches = {"in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16, "decoder_base_dim": DIM}
     residual = kind == "wan 2.2"
     return randomized(
-        AutoencoderKLWan(base_dim=DIM, z_dim=form.latent_channels, **scale, **(patches if residual else {}), is_residual=residual)
+        AutoencoderKLWan(
+            base_dim=DIM, z_dim=form.latent_channels, **scale, **(patches if residual else {}), is_residual=residual
+        )
     )
 
 
@@ -107,7 +109,9 @@ def test_a_latent_is_encoded_decoded_stored_loaded_and_scaled_by_either_side(ser
         "video": node("LoadImage", image=clip(server, "round.webp", FRAMES)),
         "their_encode": node("VAEEncode", pixels=("video", 0), vae=("vae", 0)),
         "our_encode": ours("ClipParallelEncode", model=("model", 0), images=("video", 0), ranks=("ranks", 0)),
-        "larger": node("LatentUpscale", samples=("our_encode", 0), upscale_method="bilinear", width=64, height=64, crop="disabled"),
+        "larger": node(
+            "LatentUpscale", samples=("our_encode", 0), upscale_method="bilinear", width=64, height=64, crop="disabled"
+        ),
     }
     for name in ("their_encode", "our_encode"):
         encode |= decoded(name, f"round_{name}") | {f"{name} latent": save_latent((name, 0), f"round_{name}")}

@@ -65,7 +65,7 @@ def test_embeddings_that_do_not_fit_are_refused(wan, pools):
         with pytest.raises(JobRefused) as refused:
             pools(1).run(work, embeddings=torch.zeros(shape))
         assert str(refused.value) == f"embeddings: wanted (3, tokens, 16), {do.format(shape)}"
-    with pytest.raises(JobRefused, match="^embeddings: wanted finite numbers"):
+    with pytest.raises(JobRefused, match=r"^embeddings: wanted finite numbers"):
         pools(1).run(work, embeddings=torch.full((3, 8, 16), torch.inf))
 
 

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from parallel.cli import inits, movies
-from parallel.pool.movie import as_bytes
 from parallel.job.errors import JobRefused
+from parallel.pool.movie import as_bytes
 
 
 def ramp(frames=5) -> torch.Tensor:

@@ -154,9 +154,15 @@ class Pool:
         with ExitStack() as stack:
             reserved = stack.enter_context(
                 reserve(
-                    job, model, init=init, init_is_latents=init_is_latents, keyframes=keyframes, embeddings=embeddings,
-                    most_held=None if movie is None else RUN, ranks=len(self.devices),
-                )  # fmt: skip
+                    job,
+                    model,
+                    init=init,
+                    init_is_latents=init_is_latents,
+                    keyframes=keyframes,
+                    embeddings=embeddings,
+                    most_held=None if movie is None else RUN,
+                    ranks=len(self.devices),
+                )
             )
             outlet = None if movie is None or reserved.frames is None else Outlet(reserved.frames, reserved.snapshot, movie)
             if stored is not None:
