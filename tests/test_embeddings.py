@@ -1,4 +1,4 @@
-"""Embeddings that come with a job: the same video as with the model's own text encoder, which no rank loads then."""
+"""What comes encoded with a job: the same video as with the model's own encoders, which no rank loads then."""
 
 import shutil
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness import wan_builders
 from harness.jobs import job
 from parallel.families import folder
 from parallel.job.errors import JobRefused, Stopped
-from parallel.job.job import Prompt
+from parallel.job.job import Keyframe, Prompt
 from parallel.models.table import load
 from parallel.pool import snapshot_file
 from parallel.pool.snapshot_file import Keeper
@@ -17,6 +18,14 @@ from parallel.sampler.encode import encode_tokens, tokenize
 
 PROMPTS = (Prompt(frame=0, text="a cat"), Prompt(frame=5, text="a dog"), Prompt(frame=9, text="a cat"))
 TOLD = {"prompts": PROMPTS, "fade": 2, "negative": "runs", "guidance_scale": 3.0, "frames": 13, "height": 32, "width": 32}
+
+
+def without_weights(model, part: str, other):
+    """Return a copy of a model folder in which a part's weights are all zeros."""
+    shutil.copytree(model, other)
+    file = other / part / "model.safetensors"
+    save_file({name: torch.zeros_like(weight) for name, weight in load_file(file).items()}, file, metadata={"format": "pt"})
+    return other
 
 
 def embeddings_of(model, work) -> torch.Tensor:
@@ -28,10 +37,7 @@ def embeddings_of(model, work) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def mute(wan, tmp_path_factory):
     """The same model with another text encoder, which makes nothing but zeros."""
-    other = shutil.copytree(wan, tmp_path_factory.mktemp("mute") / "model")
-    file = other / "text_encoder" / "model.safetensors"
-    save_file({name: torch.zeros_like(weight) for name, weight in load_file(file).items()}, file, metadata={"format": "pt"})
-    return other
+    return without_weights(wan, "text_encoder", tmp_path_factory.mktemp("mute") / "model")
 
 
 def test_a_job_with_embeddings_makes_the_video_that_its_own_encoder_makes(wan, mute, pools):
@@ -39,7 +45,7 @@ def test_a_job_with_embeddings_makes_the_video_that_its_own_encoder_makes(wan, m
     work = job(wan, **TOLD)
     given = embeddings_of(wan, work)
     assert work.texts == ("runs", "a cat", "a dog") and len(given) == 3
-    assert load(folder.inspect(str(mute)), torch.float32, with_text=False).text_encoder is None
+    assert load(folder.inspect(str(mute)), torch.float32, reads=False).text_encoder is None
     own = pools(1).run(work).latents
     for ranks in (1, 2):
         made = pools(ranks).run(job(mute, **TOLD), embeddings=given).latents
@@ -83,5 +89,29 @@ def test_a_snapshot_goes_on_with_its_embeddings(wan, mute, pools, tmp_path):
     tensors = {"planes": kept.planes, "embeddings": given[:2].contiguous()}
     said = {"format": snapshot_file.FORMAT, "job": work.model_dump_json(), "step": str(kept.step)}
     save_file(tensors, file, metadata=said)
-    with pytest.raises(JobRefused, match=r"wanted embeddings of \(3, tokens, 16\) of F32, got \(2, 8, 16\) of F32"):
+    with pytest.raises(JobRefused, match=r"is broken \(embeddings: wanted \(3, tokens, 16\), .*, got \(2, 8, 16\): "):
         snapshot_file.load(file)
+
+
+def test_tokens_of_pictures_make_the_video_that_the_models_own_eye_makes(pools, tmp_path):
+    model = wan_builders.wan_folder(tmp_path / "model", images="first and last", keen=True)
+    blind = without_weights(model, "image_encoder", tmp_path / "blind")
+    keyframes = {"keyframes": (Keyframe(frame=0), Keyframe(frame=12))}
+    pixels = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    tokens = load(folder.inspect(str(model)), torch.float32).look(pixels)
+    assert load(folder.inspect(str(model)), torch.float32, looks=False).image_encoder is None
+    own = pools(1).run(job(model, **TOLD, **keyframes), keyframes=pixels).latents
+    work = job(blind, **TOLD, **keyframes)
+    for ranks in (1, 2):
+        made = pools(ranks).run(work, keyframes=pixels, picture_tokens=tokens).latents
+        assert (made - own).abs().max() < 1e-4
+    assert (pools(2).run(work, keyframes=pixels).latents - own).abs().max() > 1e-3, "without them it is blind"
+    with pytest.raises(JobRefused) as refused:
+        pools(1).run(work, keyframes=pixels, picture_tokens=tokens[:1])
+    wanted = "picture tokens: wanted (2, 5, 20), those of the first and the last picture, got (1, 5, 20): use the image encoder"
+    assert str(refused.value) == f"{wanted} that this model was trained with"
+
+
+def test_tokens_of_pictures_that_nobody_takes_are_refused(wan, pools):
+    with pytest.raises(JobRefused, match=r"^picture tokens: this model takes no tokens of pictures: leave them out$"):
+        pools(1).run(job(wan, **TOLD), picture_tokens=torch.zeros(1, 5, 20))

@@ -23,7 +23,7 @@ from ..job.job import Job
 from ..plan import keys_notice
 from ..pool import Pool, Video
 from ..pool.devices import resolve
-from ..pool.snapshot_file import Keeper, Stored, load
+from ..pool.snapshot_file import OPTIONAL, Keeper, Stored, load
 from ..pool.whole import check_file, whole
 from . import inits, keyframes, latents_file, movies
 from .arguments import build_job, build_parser, check_resume, check_run
@@ -106,8 +106,8 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
         check_file(Path(file))
     init = read_init(args, job, model)
     file = args.snapshot or args.resume
-    embeddings = None if stored is None else stored.embeddings
-    keeper = Keeper(Path(file), job, args.snapshot_seconds, pixels, embeddings) if file else None
+    given = {"keyframes": pixels} if stored is None else {name: getattr(stored, name) for name in OPTIONAL}
+    keeper = Keeper(Path(file), job, args.snapshot_seconds, **given) if file else None
     bar = Bar()
     with open_pool(devices, args.threads, restarts=args.restarts) as pool, ExitStack() as writing:
         movie = writing.enter_context(movies.streaming(output, job))

@@ -1,4 +1,4 @@
-"""What comes with a job, checked before any rank works: an init, keyframes and embeddings fit it, and their numbers are finite."""
+"""What comes with a job, checked before any rank works: it fits the job and the model, and its numbers are finite."""
 
 import torch
 
@@ -52,6 +52,22 @@ def check_embeddings(job: Job, model: ModelFolder, embeddings: torch.Tensor | No
             "text encoder that this model was trained with"
         )
     check_finite("embeddings", embeddings)
+
+
+def check_picture_tokens(job: Job, model: ModelFolder, tokens: torch.Tensor | None) -> None:
+    """Raise JobRefused unless tokens of pictures, (pictures, tokens, width), are those that the model's net takes beside keyframes."""
+    if tokens is None:
+        return
+    wanted, got = model.picture_tokens, tuple(tokens.shape)
+    if wanted is None or not job.keyframes:
+        lacks = "this model takes no tokens of pictures" if wanted is None else "they are of keyframes, and none is given"
+        raise JobRefused(f"picture tokens: {lacks}: leave them out")
+    if got != wanted:
+        which = "the first and the last picture" if wanted[0] == 2 else "the first picture"
+        raise JobRefused(
+            f"picture tokens: wanted {wanted}, those of {which}, got {got}: use the image encoder that this model was trained with"
+        )
+    check_finite("picture tokens", tokens)
 
 
 def check_finite(name: str, values: torch.Tensor) -> None:

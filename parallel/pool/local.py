@@ -14,7 +14,7 @@ from ..job.errors import Overflowed, RankFailed, RankLost, Stopped
 from ..job.job import Job
 from ..wire.messages import Done, Phase, RankReport, Ready, Step, Work
 from .devices import usable_cores
-from .init import check_embeddings, check_init, check_keyframes
+from .init import check_embeddings, check_init, check_keyframes, check_picture_tokens
 from .launchers import Launcher, fastest_launcher
 from .listen import listen, send
 from .movie import RUN, Movie
@@ -124,6 +124,7 @@ class Pool:
         init_is_latents: bool = False,
         keyframes: torch.Tensor | None = None,
         embeddings: torch.Tensor | None = None,
+        picture_tokens: torch.Tensor | None = None,
         stored: Stored | None = None,
         keeper: Keeper | None = None,
         movie: Movie | None = None,
@@ -135,8 +136,9 @@ class Pool:
 
         `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1]; one frame serves for all. With `init_is_latents` it is
         latents (C, T or 1, h, w) as the net sees them. `keyframes` are the pictures of all of the job's, (pictures, H, W, 3),
-        of either type. `embeddings` are those of the job's texts, (texts, tokens, width), and no rank needs a text encoder then. A
-        `stored` job's keyframes and embeddings come with it. With 0 steps it is only encoded or decoded. `on_step` gets every step of
+        of either type. `embeddings` are those of the job's texts, (texts, tokens, width), and no rank needs a text encoder then; `picture_tokens`
+        are what the net takes of keyframes beside them, (pictures, tokens, width), and none needs an image encoder. All but an init
+        of a `stored` job come with it. With 0 steps it is only encoded or decoded. `on_step` gets every step of
         every rank, and the latents (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left
         start again from the last one, and `on_notice` gets the reason, as it gets what ranks have to say to the user. `stored`
         goes on from a file that a `keeper` wrote. With a `movie` frames go there as they come, and out of memory: the video has none.
@@ -148,9 +150,10 @@ class Pool:
         model = folder.check(job, len(self.devices), model)
         check_init(job, model, init, is_latents=init_is_latents, resumes=stored is not None)
         if stored is not None:
-            keyframes, embeddings = stored.keyframes, stored.embeddings
+            keyframes, embeddings, picture_tokens = stored.keyframes, stored.embeddings, stored.picture_tokens
         check_keyframes(job, keyframes)
         check_embeddings(job, model, embeddings)
+        check_picture_tokens(job, model, picture_tokens)
         with ExitStack() as stack:
             reserved = stack.enter_context(
                 reserve(
@@ -160,6 +163,7 @@ class Pool:
                     init_is_latents=init_is_latents,
                     keyframes=keyframes,
                     embeddings=embeddings,
+                    picture_tokens=picture_tokens,
                     most_held=None if movie is None else RUN,
                     ranks=len(self.devices),
                 )

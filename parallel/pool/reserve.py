@@ -32,6 +32,7 @@ def reserve(
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
     embeddings: torch.Tensor | None = None,
+    picture_tokens: torch.Tensor | None = None,
     most_held: int | None = None,
     ranks: int = 1,
 ) -> Iterator[Reserved]:
@@ -41,17 +42,22 @@ def reserve(
     """
     latents_shape, frames_shape = model.latents_shape(job), (job.frames, job.height, job.width, 3)
     planes_shape, marks_shape = shapes(latents_shape, model.history(job.scheduler), job.frames)
-    given = [tuple(each.shape) for each in (init, keyframes, embeddings) if each is not None]
+    given = (init, keyframes, embeddings, picture_tokens)
     at_once = job.frames if most_held is None or not can_release() else min(job.frames, most_held * ranks)
-    check_room([latents_shape, planes_shape, *([(at_once, *frames_shape[1:])] if job.decode else []), *given])
+    check_room(
+        [
+            latents_shape,
+            planes_shape,
+            *([(at_once, *frames_shape[1:])] if job.decode else []),
+            *(tuple(each.shape) for each in given if each is not None),
+        ]
+    )
     with ExitStack() as stack:
         latents = stack.enter_context(Block(latents_shape, "float32"))
         planes = stack.enter_context(Block(planes_shape, "float32"))
         marks = stack.enter_context(Block(marks_shape, "int64"))
         frames = stack.enter_context(Block(frames_shape, "float32")) if job.decode else None
-        shared_init, shared_keyframes, shared_embeddings = (
-            None if each is None else stack.enter_context(_share(each)) for each in (init, keyframes, embeddings)
-        )
+        shared = [None if each is None else stack.enter_context(_share(each)).handle for each in given]
         work = Work(
             number=0,
             job=job,
@@ -59,10 +65,11 @@ def reserve(
             latents=latents.handle,
             frames=frames.handle if frames else None,
             most_held=most_held,
-            init=shared_init.handle if shared_init else None,
+            init=shared[0],
             init_is_latents=init_is_latents,
-            keyframes=shared_keyframes.handle if shared_keyframes else None,
-            embeddings=shared_embeddings.handle if shared_embeddings else None,
+            keyframes=shared[1],
+            embeddings=shared[2],
+            picture_tokens=shared[3],
             planes=planes.handle,
             marks=marks.handle,
         )

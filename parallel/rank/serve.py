@@ -33,7 +33,7 @@ class Rank:
         self.group = group
         self.number = 0  # of the running job, 0 before the first
         self.model: Model | None = None
-        self.has_text = False  # whether the model was loaded with its text encoder, where this rank is to have it
+        self.reads = self.looks = False  # whether the model has its text and image encoders, where this rank is to have them
         self.stopped = False
 
     def serve(self) -> None:
@@ -61,8 +61,8 @@ class Rank:
 
         report("load", 0, 1)
         model = self._load(work)
-        handles = (work.frames, work.init, work.keyframes, work.embeddings)
-        pictures, init, keyframes, embeddings = (None if handle is None else attach(handle) for handle in handles)
+        handles = (work.frames, work.init, work.keyframes, work.embeddings, work.picture_tokens)
+        pictures, init, keyframes, embeddings, tokens = (None if handle is None else attach(handle) for handle in handles)
         snapshot = None
         if work.planes is not None and work.marks is not None:
             snapshot = Snapshot(attach(work.planes), attach(work.marks))
@@ -74,6 +74,7 @@ class Rank:
             init_is_latents=work.init_is_latents,
             keyframes=keyframes,
             embeddings=embeddings,
+            picture_tokens=tokens,
             snapshot=snapshot,
             resume=work.resume,
         )
@@ -94,14 +95,15 @@ class Rank:
     def _load(self, work: Work) -> Model:
         """Return the work's model, which is warm if the last job had the same one, as the host inspected it, in the same type.
 
-        Without its text encoder if embeddings come with the work; one that is there stays.
+        Without an encoder whose part comes encoded with the work; one that is there stays.
         """
-        dtype, reads = getattr(torch, work.job.dtype), work.embeddings is None
+        dtype = getattr(torch, work.job.dtype)
+        reads, looks = work.embeddings is None, work.picture_tokens is None
         is_warm = self.model is not None and (self.model.folder, self.model.dtype) == (work.model, dtype)
-        if self.model is None or not is_warm or (reads and not self.has_text):
+        if self.model is None or not is_warm or reads > self.reads or looks > self.looks:
             self.model = None  # frees the old one before the new one comes
-            self.model = load(work.model, dtype, rank=self.group.rank, with_text=reads)
-            self.has_text = reads
+            self.model = load(work.model, dtype, rank=self.group.rank, reads=reads, looks=looks)
+            self.reads, self.looks = reads, looks
         return self.model
 
     def _stopping(self) -> bool:

@@ -52,6 +52,7 @@ class Work(Frozen):
     init_is_latents: bool = False
     keyframes: BlockHandle | None = None
     embeddings: BlockHandle | None = None
+    picture_tokens: BlockHandle | None = None
     planes: BlockHandle | None = None
     marks: BlockHandle | None = None
     resume: int = Field(0, ge=0, description="steps that a snapshot holds already")
