@@ -1,9 +1,10 @@
-"""Nodes for tests of ComfyUI, which loads this file as a pack of its own: a CLIP and a VAE of real parts at a tiny size."""
+"""Nodes for tests of ComfyUI, which loads this file as a pack of its own: a CLIP, a VAE and a CLIP vision model of real parts at a tiny size."""
 
 import json
 from pathlib import Path
 from unittest import mock
 
+import comfy.clip_vision
 import comfy.ldm.wan.vae2_2
 import comfy.sd
 import comfy.text_encoders.wan
@@ -68,4 +69,24 @@ class TinyVAE:
         return (vae,)
 
 
-NODE_CLASS_MAPPINGS = {"TestsTinyCLIP": TinyCLIP, "TestsTinyVAE": TinyVAE}
+class TinyVision:
+    """Loads a tiny CLIP vision model from a model folder into ComfyUI's own class."""
+
+    RETURN_TYPES = ("CLIP_VISION",)
+    FUNCTION = "load"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"folder": ("STRING", {})}}
+
+    def load(self, folder: str):
+        place = Path(folder)
+        config = json.loads((place / "config.json").read_text())
+        vision = comfy.clip_vision.ClipVisionModel(config)
+        weights = load_file(place / "model.safetensors")  # which transformers writes with the name of the tower, or without it
+        vision.load_sd({f"vision_model.{name.removeprefix('vision_model.')}": weight for name, weight in weights.items()})
+        return (vision,)
+
+
+NODE_CLASS_MAPPINGS = {"TestsTinyCLIP": TinyCLIP, "TestsTinyVAE": TinyVAE, "TestsTinyVision": TinyVision}

@@ -1,4 +1,4 @@
-"""What a graph's own text encoder makes of a job's prompts: a CLIP of a whole timeline, CONDITIONINGs of one prompt."""
+"""What a graph's own encoders make of a job: a CLIP of its timeline, CONDITIONINGs of one prompt, a CLIP vision model of its pictures."""
 
 import torch
 from comfy_api.latest import io
@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused
 from ..parallel.job.job import Job, Prompt
-from ..parallel.pool.init import check_embeddings
+from ..parallel.pool.init import check_embeddings, check_picture_tokens
 from . import host
 
 PLAIN = {"pooled_output", "attention_mask", "num_tokens"}  # of a CONDITIONING: what changes nothing here
@@ -27,6 +27,24 @@ def conditioning_inputs() -> list[io.Input]:
         io.Conditioning.Input("positive", optional=True, tooltip=positive),
         io.Conditioning.Input("negative", optional=True, tooltip=negative),
     ]
+
+
+def clip_vision_input() -> io.Input:
+    """Return the socket for what a CLIP vision model of the graph makes of pictures."""
+    tip = "From CLIP Vision Encode, of the keyframes' first picture, or first and last as one batch: for Wan 2.1 from images. Left open: the model's own looks."
+    return io.ClipVisionOutput.Input("clip_vision_output", optional=True, tooltip=tip)
+
+
+def tokens_of_pictures(job: Job, model: ModelFolder, clip_vision_output) -> torch.Tensor | None:
+    """Return the tokens of pictures, (pictures, tokens, width), None if none are connected; raise JobRefused if they do not fit."""
+    if clip_vision_output is None:
+        return None
+    tokens = clip_vision_output["penultimate_hidden_states"].float().cpu()
+    try:
+        check_picture_tokens(job, model, tokens)
+    except JobRefused as error:
+        raise JobRefused(f"clip_vision_output: {error}") from None
+    return tokens
 
 
 def with_embeddings(

@@ -98,11 +98,12 @@ def run(
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
     embeddings: torch.Tensor | None = None,
+    picture_tokens: torch.Tensor | None = None,
     movie: Movie | None = None,
 ) -> Video:
     """Run a job, with its model as it was inspected, on the chosen ranks, under ComfyUI's progress bar, preview and Cancel.
 
-    The init, the pictures of keyframes, embeddings and a movie are as `Pool.run` takes them.
+    What comes with it, and a movie, are as `Pool.run` takes them.
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
     devices = resolve(choice.devices, frames=model.geometry.latents(job.frames))
@@ -123,6 +124,7 @@ def run(
                 init_is_latents=init_is_latents,
                 keyframes=keyframes,
                 embeddings=embeddings,
+                picture_tokens=picture_tokens,
                 movie=movie,
                 on_step=progress,
                 on_notice=progress.notify,

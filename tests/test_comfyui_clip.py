@@ -8,7 +8,7 @@ import sentencepiece
 
 from harness.wan_builders import WORDS, tokenizer, wan_folder
 from tests.graphs import SOURCES, node, ours, sampler, subjects
-from tests.test_comfyui_latents import save_latent, stored
+from tests.test_comfyui_latents import clip, save_latent, stored
 
 TIMELINE = "0: a (cat:1.4) runs\n6: a dog"
 SIZE = {"width": 32, "height": 32, "frames": 13, "steps": 2, "cfg": 3.0}
@@ -125,3 +125,36 @@ def test_a_clip_of_another_model_is_refused_before_any_rank_works(server, folder
         "clip: embeddings: wanted (2, tokens, 64), a row for each prompt and the negative one, got (2, 512, 16): "
     ), said
     assert not [where for where, _ in seen.progress if where == "node"]
+
+
+@pytest.fixture(scope="module")
+def from_images(server, tmp_path_factory):
+    """A tiny random Wan 2.1 from images."""
+    place = wan_folder(tmp_path_factory.mktemp("eye") / "model", images="first", keen=True)
+    link = server.base / "models" / "diffusers" / "with_eye"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(place, target_is_directory=True)
+    yield place
+    link.unlink()
+
+
+def test_the_graphs_clip_vision_makes_the_video_that_the_models_own_eye_makes(server, from_images):
+    prompt = graph(from_images, keyframes=("keyframes", 0)) | {
+        "picture": node("LoadImage", image=clip(server, "eye.webp", 1)),
+        "keyframes": ours("Keyframes", images=("picture", 0), at="0", strength=1.0),
+        "vision": node("TestsTinyVision", folder=str(from_images / "image_encoder")),
+        "seen": node("CLIPVisionEncode", clip_vision=("vision", 0), image=("picture", 0), crop="center"),
+        "gray": node("EmptyImage", width=32, height=32, batch_size=1, color=0x808080),
+        "other": node("CLIPVisionEncode", clip_vision=("vision", 0), image=("gray", 0), crop="center"),
+    }
+    del prompt["clip"]
+    prompt["model"]["inputs"]["model"] = "with_eye"
+    own = made(server, prompt)
+    differences = []
+    for seen in ("seen", "other"):
+        prompt["sampler"]["inputs"]["clip_vision_output"] = [seen, 0]
+        differences.append(float((made(server, prompt) - own).abs().max() / own.std()))
+    assert differences[0] < 0.02 < differences[1], differences
+    del prompt["sampler"]["inputs"]["keyframes"]
+    seen = server.run(prompt)
+    assert seen.end == "execution_error" and "image" in seen.detail["exception_message"], seen.detail
