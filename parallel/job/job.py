@@ -223,6 +223,11 @@ class Job(Frozen):
         return sum(keyframe.count for keyframe in self.keyframes)
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The negative prompt, then the timeline's in their order, each text once: embeddings that come with a job have a row for each."""
+        return tuple(dict.fromkeys((self.negative, *(prompt.text for prompt in self.prompts))))
+
+    @property
     def most_guidance(self) -> float:
         """The largest guidance scale of any net."""
         return max(self.guidance_scale, self.guidance_of(1))
