@@ -17,7 +17,7 @@ def job(**change) -> Job:
         "frames": 34,
         "height": 64,
         "width": 64,
-        "num_inference_steps": 4,
+        "num_inference_steps": 5,
         "seed": 7,
     }
     return checked(Job, **{**values, **change})
