@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.jobs import job as unet_job
-from parallel.layers.offload import SLOTS, WaitingBlocks, block_by_block, borrowed, tensors_of
+from parallel.layers.offload import WaitingBlocks, block_by_block, borrowed, tensors_of
+from parallel.maths.slices import BLOCKS_AT_ONCE
 from tests.test_wan import narrow
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ def test_blocks_do_the_same_from_a_few_places_on_the_device(count):
             block.register_forward_pre_hook(lambda module, _: inside.append(module[0].weight.data_ptr()))
         assert torch.equal(net(x), expected) and torch.equal(net(x), expected)
     places = set(inside) - set(own)
-    assert len(places) == min(count, SLOTS) and set(net.seen) <= set(own), "back in host memory after each call"
+    assert len(places) == min(count, BLOCKS_AT_ONCE) and set(net.seen) <= set(own), "back in host memory after each call"
     assert [tensor.data_ptr() for tensor in tensors_of(net)] == own
 
 
@@ -122,7 +123,7 @@ def test_ranks_of_a_machine_share_the_weights_that_wait(tmp_path):
     net, before = nn.Sequential(*blocks), anonymous()
     with block_by_block(net, blocks, CPU), torch.inference_mode():
         net(torch.ones(1))
-        assert anonymous() - before < (SLOTS + 1) * large, "8 of them are at work"
+        assert anonymous() - before < (BLOCKS_AT_ONCE + 1) * large, "8 of them are at work"
 
 
 class Loaded(nn.Module):

@@ -43,6 +43,10 @@ class Family(Frozen):
         found = (getattr(self, name) for name in self.parts_with_weights)
         return tuple(part for part in found if part is not None)
 
+    def share_at_once(self, part: Part) -> float:
+        """Return which share of a part's weights is on a device while the blocks of nets wait in host memory: all of a part without blocks."""
+        return 1.0
+
     @property
     def picture_tokens(self) -> tuple[int, int, int] | None:
         """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's; None if it takes none."""

@@ -4,6 +4,7 @@ What its folder holds, how frames become latents, which schedulers suit it, and 
 file. The formulas of its net are in unet_shape.py. Its rank half is models/unet3d.py and, as yet, a part of the sampler (table.py).
 """
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,12 +14,13 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.files import Lora
 from ..job.job import DType, Frozen, Job, checked
-from . import lora, parts, unet_lora
+from ..maths.slices import BLOCKS_AT_ONCE
+from . import lora, parts, unet_lora, weight_files
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
-from .parts import Place
+from .parts import Part, Place
 from .pinning import Pinning
 from .safety import read_config
 from .unet_shape import UNetShape, count_messages, exchanges, peak_numbers, skip_numbers
@@ -28,6 +30,7 @@ VAES = ("AutoencoderKL",)
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel")
 TEXT_MODEL_TYPES = ("clip_text_model", "clip")  # of a text encoder whose configuration names no class
 TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+BLOCK = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.")  # how the names of its weights begin
 DECODER_TENSORS = 7  # of a frame's full size that are alive at once while the VAE decodes
 
 
@@ -173,6 +176,12 @@ class UNet3D(Family):
     def norm_groups(self) -> int:
         """The groups of the UNet's group norms, whose moments travel with frames."""
         return self.unet_shape.norm_num_groups
+
+    def share_at_once(self, part: Part) -> float:
+        if part != self.unet:
+            return 1.0
+        blocks = sorted(weight_files.count_blocks(self.unet, BLOCK))
+        return 1 - sum(blocks[:-BLOCKS_AT_ONCE]) / weight_files.count_numbers(self.unet)
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a UNet call on a clip keeps at once, besides those of a slice at work.

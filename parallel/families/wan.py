@@ -14,6 +14,7 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.files import Lora, ModelFiles
 from ..job.job import DType, Job, checked
+from ..maths.slices import BLOCKS_AT_ONCE
 from . import flow, lora, parts, wan_files, wan_fit, wan_lora
 from .family import Family
 from .frame_layer import FrameLayer
@@ -226,6 +227,12 @@ class Wan(Family):
     def norm_groups(self) -> int:
         """The groups of group norms, whose moments travel with frames: there are none."""
         return 0
+
+    def share_at_once(self, part: Part) -> float:
+        if part not in (self.transformer, self.transformer_2):
+            return 1.0
+        waiting = max(0, self.shape.num_layers - BLOCKS_AT_ONCE) * self.shape.block_numbers
+        return 1 - waiting / parts.count_numbers(part)
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a call of a net on a clip keeps at once, besides those of a slice at work."""

@@ -41,6 +41,18 @@ class WanShape(Frozen):
         return self.num_attention_heads * self.attention_head_dim
 
     @property
+    def block_numbers(self) -> int:
+        """Numbers of a block's weights: eight projections and two norms of queries and keys, a norm, a feed-forward, six shifts and scales.
+
+        Nets that see tokens of pictures have two projections and a norm more.
+        """
+        width = self.width
+        projections = 8 + (0 if self.added_kv_proj_dim is None else 2)
+        vectors = 4 + 2 + 6 + (0 if self.added_kv_proj_dim is None else 1)
+        feed_forward = (2 * width + 1) * self.ffn_dim + width
+        return projections * (width * width + width) + vectors * width + feed_forward
+
+    @property
     def condition_channels(self) -> int:
         """Channels that say which frames are given as images, and what these show; 0 of a net that takes none."""
         return self.in_channels - self.out_channels

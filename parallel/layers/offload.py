@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-SLOTS = 3  # blocks on the device: two that branches of guidance are in, and the next one
+from ..maths.slices import BLOCKS_AT_ONCE
+
 ALIGNED = 256  # bytes, of a tensor's place in a slot: what fast kernels want
 
 
@@ -102,7 +103,9 @@ class WaitingBlocks:
         self.device = device
         self.blocks = [Waiting(tensors_of(block)) for block in blocks]
         size = max(block.size for block in self.blocks)
-        self.slots = [Slot(torch.empty(size, dtype=torch.uint8, device=device)) for _ in range(min(SLOTS, len(blocks)))]
+        self.slots = [
+            Slot(torch.empty(size, dtype=torch.uint8, device=device)) for _ in range(min(BLOCKS_AT_ONCE, len(blocks)))
+        ]
         self._lock = threading.Lock()  # branches of guidance are on threads of their own
         self._copier = Copier(size, device)
 
