@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .decode import ClipParallelDecode
+from .decode_to_video import ClipParallelDecodeToVideo
 from .encode import ClipParallelEncode
 from .keyframes import KeyframesNode
 from .long_video import LongVideo
@@ -32,6 +33,7 @@ class VideoInfinity(ComfyExtension):
             KeyframesNode,
             ClipParallelSampler,
             ClipParallelDecode,
+            ClipParallelDecodeToVideo,
             ClipParallelEncode,
             VideoPlan,
         ]

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+import uuid
 from pathlib import Path
 
 import comfy.model_management
@@ -25,6 +26,7 @@ from ..parallel.job.job import Job
 from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
+from ..parallel.pool.movie import Movie
 from ..parallel.wire.messages import Step
 from . import folders
 from .preview import Colours, grid, is_format_of, stored_colours
@@ -95,9 +97,23 @@ def _roles_in(file: str) -> frozenset[Role]:
     return before[1]
 
 
+def temp_file(name: str, suffix: str) -> Path:
+    """Return the path of a new file in ComfyUI's temp folder, which it empties when it starts and ends."""
+    place = Path(folder_paths.get_temp_directory())
+    place.mkdir(parents=True, exist_ok=True)
+    return place / f"{name}-{uuid.uuid4().hex}{suffix}"
+
+
 def fitting_dtype(model: ModelFolder) -> str:
     """Return the type that suits a model on the ranks that `auto` chooses: its half precision on GPUs."""
     return model.half if torch.cuda.is_available() else "float32"
+
+
+def free_bytes(devices: tuple[str, ...]) -> int | None:
+    """Return the bytes that each of some GPUs has free, ComfyUI's own models counted out; None if one is no GPU."""
+    if not devices or any(not device.startswith("cuda") for device in devices):
+        return None
+    return min(int(comfy.model_management.get_free_memory(torch.device(device))) for device in devices)
 
 
 class WarmPool:
@@ -133,10 +149,13 @@ def run(
     init: torch.Tensor | None = None,
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
+    embeddings: torch.Tensor | None = None,
+    picture_tokens: torch.Tensor | None = None,
+    movie: Movie | None = None,
 ) -> Video:
     """Run a job, with its model as it was inspected, on the chosen ranks, under ComfyUI's progress bar, preview and Cancel.
 
-    The init and the pictures of keyframes are as `Pool.run` takes them.
+    What comes with it, and a movie, are as `Pool.run` takes them.
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
     devices = resolve(choice.devices, frames=model.geometry.latents(job.frames))
@@ -156,6 +175,9 @@ def run(
                 init=init,
                 init_is_latents=init_is_latents,
                 keyframes=keyframes,
+                embeddings=embeddings,
+                picture_tokens=picture_tokens,
+                movie=movie,
                 on_step=progress,
                 on_notice=progress.notify,
                 should_stop=progress.is_cancelled,
@@ -274,6 +296,12 @@ def known_colours(model: ModelFolder) -> Colours | None:
     return Colours(
         latent_rgb_factors=form.latent_rgb_factors, latent_rgb_factors_bias=form.latent_rgb_factors_bias or (0.0, 0.0, 0.0)
     )
+
+
+def encode_text(clip, text: str) -> torch.Tensor:
+    """Return what a CLIP makes of a text, (1, L, D), as *CLIP Text Encode* does; raise when the user cancels."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return clip.encode_from_tokens(clip.tokenize(text))
 
 
 def resize(frames_FHWC: torch.Tensor, *, height: int, width: int) -> torch.Tensor:

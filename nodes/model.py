@@ -67,11 +67,11 @@ class LoadVideoModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "offload",
-                    options=["none", "parts"],
-                    default="none",
+                    options=["auto", "none", "parts", "blocks"],
+                    default="auto",
                     optional=True,
-                    tooltip="parts: text encoder, net and VAE wait in host memory while another works; less GPU memory, a "
-                    "little slower. none: all stay on the GPU.",
+                    tooltip="none: all stays on the GPU. parts: text encoder, net and VAE wait in host memory while another works. "
+                    "blocks: so do the net's blocks until it is nearly their turn. auto: the first of these that fits.",
                 ),
                 *(
                     io.Combo.Input(
@@ -101,7 +101,7 @@ class LoadVideoModel(io.ComfyNode):
 
     @classmethod
     @checks_widgets
-    def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "none", **files: str) -> io.NodeOutput:
+    def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "auto", **files: str) -> io.NodeOutput:
         choice, _ = find(model, parts, files, dtype=dtype, offload=offload)
         return io.NodeOutput(choice)
 

@@ -26,7 +26,7 @@ class ModelChoice(Frozen):
     files: ModelFiles = ModelFiles()
     loras: tuple[Lora, ...] = ()
     dtype: DType = "float32"
-    offload: Offload = "none"
+    offload: Offload = "auto"
 
 
 class RanksChoice(Frozen):

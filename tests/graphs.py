@@ -89,6 +89,11 @@ def subjects() -> dict[str, dict]:
             "latent": latent,
             "node": ours("ClipParallelDecode", **model_ranks, latent=("latent", 0)),
         },
+        "ClipParallelDecodeToVideo": {
+            **SOURCES,
+            "latent": latent,
+            "node": ours("ClipParallelDecodeToVideo", **model_ranks, latent=("latent", 0), fps=8.0),
+        },
         "ClipParallelEncode": {
             **SOURCES,
             "images": pixels,

@@ -30,6 +30,7 @@ NODES = [
     "VideoInfinityKeyframes",
     "VideoInfinityClipParallelSampler",
     "VideoInfinityClipParallelDecode",
+    "VideoInfinityClipParallelDecodeToVideo",
     "VideoInfinityClipParallelEncode",
     "VideoInfinityVideoPlan",
 ]

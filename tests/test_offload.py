@@ -10,8 +10,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.jobs import job as unet_job
+from parallel.families import folder
 from parallel.layers.offload import WaitingBlocks, block_by_block, borrowed, tensors_of
 from parallel.maths.slices import BLOCKS_AT_ONCE
+from parallel.models import table
+from parallel.plan import fitting, plan
+from parallel.sampler import load
 from tests.test_wan import narrow
 
 CPU = torch.device("cpu")
@@ -135,3 +139,31 @@ class Loaded(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.weight.mean()
+
+
+@pytest.mark.parametrize("family", ["UNet3D", "Wan"])
+def test_the_share_of_a_net_that_is_on_the_device_is_that_of_its_weights(tiny, wan, family):
+    host = folder.inspect(str(tiny if family == "UNet3D" else wan))
+    model = table.load(host, torch.float32)
+    net, (part, *_) = model.nets[0], host.nets
+    sizes = sorted(sum(tensor.numel() for tensor in block.parameters()) for block in model.blocks(net))
+    every = sum(tensor.numel() for tensor in net.parameters())
+    at_once = every - sum(sizes[:-BLOCKS_AT_ONCE])
+    assert host.share_at_once(part) == pytest.approx(at_once / every, rel=1e-6)
+    assert host.share_at_once(host.vae) == 1
+
+
+def test_a_plan_says_what_offloading_saves_and_what_fits(wan):
+    peaks = plan(narrow(wan), 2).peaks
+    assert list(peaks) == ["none", "parts", "blocks"] and peaks["none"] > peaks["parts"] >= peaks["blocks"]
+    assert [fitting(peaks, free) for free in (peaks["none"] * 2, int(peaks["parts"] * 1.2), 1)] == ["none", "parts", None]
+
+
+def test_a_rank_chooses_what_fits_its_device(wan, monkeypatch):
+    job = narrow(wan)
+    model, peaks = table.load(folder.inspect(str(wan)), torch.float32), plan(job, 1).peaks
+    for free, expected in ((None, "none"), (peaks["none"] * 2, "none"), (int(peaks["parts"] * 1.2), "parts"), (1, "blocks")):
+        monkeypatch.setattr(load, "free_bytes", lambda _, free=free: free)
+        assert load.choose_offload(model, job, range(12), torch.device("meta")) == expected
+    by_hand = job.model_copy(update={"offload": "parts"})
+    assert load.choose_offload(model, by_hand, range(12), torch.device("meta")) == "parts", "what was set by hand stands"

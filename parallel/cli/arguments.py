@@ -121,7 +121,11 @@ def _add_devices(add: Add) -> None:
     add("--devices", default="auto", help="auto, or one device a rank: cpu,cpu or cuda:0,cuda:1")
     add("--threads", type=int, help="threads of a CPU rank (default: the cores, shared out)")
     add("--dtype", default=_default("dtype"), help="float32, float16 or bfloat16")
-    add("--offload", default=_default("offload"), help="none, or parts: what a phase does not use waits in host memory")
+    add(
+        "--offload",
+        default=_default("offload"),
+        help="none; parts: what a phase does not use waits in host memory; blocks: so do a net's blocks; auto: what fits",
+    )
 
 
 def _add_scope(add: Add) -> None:

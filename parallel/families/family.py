@@ -43,6 +43,12 @@ class Family(Frozen):
         found = (getattr(self, name) for name in self.parts_with_weights)
         return tuple(part for part in found if part is not None)
 
+    @property
+    def nets(self) -> tuple[Part, ...]:
+        """The parts that denoise."""
+        found = (getattr(self, name) for name in self.parts_with_weights if name.startswith(self.net))
+        return tuple(part for part in found if part is not None)
+
     def share_at_once(self, part: Part) -> float:
         """Return which share of a part's weights is on a device while the blocks of nets wait in host memory: all of a part without blocks."""
         return 1.0

@@ -86,6 +86,7 @@ class UNet3D(Family):
     tokenizer: Place
     unet: Place
     unet_shape: UNetShape
+    text_width: int  # numbers of a prompt's token, as the net takes it
     vae_channels: int  # of its layers at full size
     scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
     own_size: tuple[int, int] | None  # height and width in pixels that its configuration names
@@ -106,6 +107,7 @@ class UNet3D(Family):
             scheduler_class=parts.class_of(places["scheduler"], scheduler),
             solver_order=scheduler.get("solver_order", 2),
             unet_shape=parts.read_sizes(UNetShape, places["unet"]),
+            text_width=ends.cross_attention_dim,
             vae_channels=vae.block_out_channels[0],
             latent_channels=ends.in_channels,
             geometry=Geometry(scale=scale),
@@ -181,7 +183,7 @@ class UNet3D(Family):
         if part != self.unet:
             return 1.0
         blocks = sorted(weight_files.count_blocks(self.unet, BLOCK))
-        return 1 - sum(blocks[:-BLOCKS_AT_ONCE]) / weight_files.count_numbers(self.unet)
+        return 1 - sum(blocks[:-BLOCKS_AT_ONCE]) / parts.count_numbers(part)
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a UNet call on a clip keeps at once, besides those of a slice at work.

@@ -113,6 +113,11 @@ class Wan(Family):
         return LatentFormat(mean=self.vae_sizes.latents_mean, std=self.vae_sizes.latents_std, is_video=True)
 
     @property
+    def text_width(self) -> int:
+        """Numbers of a prompt's token, as the net takes it."""
+        return self.shape.text_dim
+
+    @property
     def size_step(self) -> int:
         """What height and width must be multiples of, in pixels: a token is a patch of latent pixels."""
         return self.scale * self.shape.patch_size[1]
@@ -229,7 +234,7 @@ class Wan(Family):
         return 0
 
     def share_at_once(self, part: Part) -> float:
-        if part not in (self.transformer, self.transformer_2):
+        if part not in self.nets:
             return 1.0
         waiting = max(0, self.shape.num_layers - BLOCKS_AT_ONCE) * self.shape.block_numbers
         return 1 - waiting / parts.count_numbers(part)

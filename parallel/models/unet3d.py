@@ -65,7 +65,7 @@ class UNet3DModel:
     image_encoder = None
 
     @classmethod
-    def load(cls, folder: UNet3D, dtype: torch.dtype, *, with_text: bool) -> "UNet3DModel":
+    def load(cls, folder: UNet3D, dtype: torch.dtype, *, with_text: bool, looks: bool) -> "UNet3DModel":
         """Load all parts into host memory; raise what table.load does."""
         assert with_text, "ranks do not share it"
         from . import trial

@@ -55,8 +55,8 @@ class WanModel:
     adapters: Adapters = field(default_factory=Adapters)
 
     @classmethod
-    def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
-        """Load all parts into host memory; raise what table.load does."""
+    def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool, looks: bool) -> "WanModel":
+        """Load all parts into host memory, what `looks` at pictures with them; raise what table.load does."""
         from . import trial
 
         trial.check_wan()
@@ -64,7 +64,7 @@ class WanModel:
             raise JobRefused(
                 f"the VAE of Wan 2.2 5B needs diffusers 0.35 or newer, this is {diffusers.__version__}: install diffusers>=0.35"
             )
-        second, looks = folder.transformer_2, folder.image_encoder if with_text else None
+        second, image_encoder = folder.transformer_2, folder.image_encoder if looks else None
         return cls(
             folder=folder,
             dtype=dtype,
@@ -73,7 +73,7 @@ class WanModel:
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
             text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
             tokenizer=_tokenizer(folder.tokenizer),
-            image_encoder=None if looks is None else weights.load(CLIPVisionModel, looks, dtype, may_have=""),
+            image_encoder=None if image_encoder is None else weights.load(CLIPVisionModel, image_encoder, dtype, may_have=""),
         )
 
     @property

@@ -83,13 +83,14 @@ def encode_prompts(
     job: Job,
     clip: range,
     *,
+    given: torch.Tensor | None = None,
     group: Group | None = None,
     notify: Callable[[str], None] = lambda text: None,
     report: Callable[[int, int], None] = lambda done, of: None,
     waiting: Callable[[], None] = lambda: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Conditioning:
-    """Return the conditioning of a clip's latents, in the branches that guidance asks for.
+    """Return the conditioning of a clip's latents, in the branches that guidance asks for, from `given` embeddings if there are any.
 
     `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. With a group whose first
     rank alone has the text encoder it is collective, and `waiting` is called wherever a rank waits for others from then on. Raises
@@ -101,6 +102,8 @@ def encode_prompts(
     timeline = prompts.Timeline(job.frames, starts, job.fade, job.loop)
     shares = prompts.share([min(frame, last) for frame in frames], timeline)
     every_branch = branches(job.most_guidance)
+    if given is not None:
+        return _of_given(given, job, shares, device=group.device if group else given.device, dtype=model.dtype)
     texts = texts_of(job)
     tokens = {text: tokenize(model, text) for text in texts}
     tell(model, job, tokens, notify)
@@ -116,6 +119,16 @@ def encode_prompts(
     else:
         embeddings_SLD = encode_tokens(model, [tokens[text] for text in texts])
     return Conditioning(embeddings_SLD, shares.to(embeddings_SLD.device), every_branch)
+
+
+def _of_given(
+    embeddings_SLD: torch.Tensor, job: Job, shares: prompts.Shares, *, device: torch.device, dtype: torch.dtype
+) -> Conditioning:
+    """Return the conditioning of a clip from embeddings that came with the job: what of them it needs."""
+    place = {text: number for number, text in enumerate(job.texts)}
+    of_clip, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
+    wanted = embeddings_SLD[[place[job.negative], *of_clip]]
+    return Conditioning(wanted.to(device, dtype), shares.to(device), branches(job.most_guidance))
 
 
 def _encode_in_parts(
