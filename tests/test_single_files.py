@@ -8,13 +8,12 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from harness import wan_files, wan_gguf
+from harness import wan_files, wan_gguf, wan_original
 from harness.jobs import job
 from harness.tiny_files import Tiny, text_weights, tiny_files
 from harness.wan_builders import PREPROCESSOR
-from parallel.families import folder
-from parallel.families import wan_files as wan_files_of_host
-from parallel.families.wan_files import TIMED_MEAN, TIMED_STD
+from parallel.families import folder, wan_parts
+from parallel.families.wan_configs import TIMED_MEAN, TIMED_STD
 from parallel.job.errors import JobRefused
 from parallel.job.files import ModelFiles
 from parallel.job.job import Keyframe
@@ -228,9 +227,36 @@ def test_a_text_encoder_in_scaled_fp8_says_the_same_as_its_numbers(tiny):
     assert (ours - theirs).abs().max() < NOISE
 
 
+def test_a_checkpoint_that_holds_all_parts_is_a_model_by_itself(tiny):
+    text = text_weights(tiny.parts["text_encoder"], tiny.pieces)
+    whole = {
+        **wan_files.net_names(tiny.net, "model.diffusion_model."),
+        **{f"vae.{name}": each for name, each in wan_original.original_names(tiny.parts["vae"].state_dict()).items()},
+        "text_encoders.umt5xxl.spiece_model": text.pop("spiece_model"),
+        **{f"text_encoders.umt5xxl.transformer.{name}": each for name, each in text.items()},
+    }
+    file = tiny.write("whole", whole)
+    check_same_numbers(file, ModelFiles(), tiny.twin("whole"))
+    assert folder.roles_in(file) == {"model", "vae", "text_encoder"}
+    words = [
+        table.load(folder.inspect(file, files=files), torch.float32).tokenizer("a cat runs").input_ids
+        for files in (ModelFiles(), tiny.files)
+    ]
+    assert words[0] == words[1]
+
+
+def test_a_folder_of_parts_that_has_pickles_is_refused(tiny):
+    net, _ = FORMS["float32"](tiny)
+    pickled = Path(tiny.twin("pickled"))
+    weights_file = pickled / "vae" / "diffusion_pytorch_model.safetensors"
+    weights_file.rename(weights_file.with_suffix(".bin"))
+    with pytest.raises(JobRefused, match="has only pickled weights, which can run code"):
+        folder.inspect(net, str(pickled))
+
+
 def test_a_tokenizer_that_nothing_reads_is_missed_at_the_door(tiny, monkeypatch):
     net, _ = FORMS["float32"](tiny)
-    monkeypatch.setattr(wan_files_of_host, "find_spec", lambda name: None)
+    monkeypatch.setattr(wan_parts, "find_spec", lambda name: None)
     with pytest.raises(JobRefused, match="needs the package sentencepiece for its tokenizer: install it"):
         folder.inspect(net, files=tiny.files)
     twin = tiny.twin("with-tokenizer")

@@ -15,7 +15,7 @@ from ..job.errors import JobRefused
 from ..job.files import Lora, ModelFiles
 from ..job.job import DType, Job, checked
 from ..maths.slices import BLOCKS_AT_ONCE
-from . import flow, lora, parts, wan_files, wan_fit, wan_lora
+from . import flow, lora, parts, wan_files, wan_fit, wan_lora, wan_parts
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
@@ -100,7 +100,7 @@ class Wan(Family):
     def read_files(cls, model: Path, files: ModelFiles, parts_folder: str | None) -> "Wan | None":
         """Return the model whose net is in a file, None if that holds none of this family; raise JobRefused if it can't be run."""
         net = wan_files.find_net(model)
-        return None if net is None else cls.read(wan_files.find_parts(net, files, parts_folder))
+        return None if net is None else cls.read(wan_parts.find_parts(net, files, parts_folder))
 
     @classmethod
     def roles_in(cls, file: Path) -> frozenset[Role]:
