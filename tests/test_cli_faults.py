@@ -92,7 +92,14 @@ def test_latents_outlive_a_decode_that_overflows(tiny, tmp_path, pools, capsys):
         "writes them again"
     )
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["loud", kept.name])
-    settings = {"frames": 7, "num_inference_steps": 2, "dtype": "float16", "decode": False, "scope": Scope()}
+    settings = {
+        "frames": 7,
+        "num_inference_steps": 2,
+        "dtype": "float16",
+        "decode": False,
+        "scope": Scope(),
+        "guidance_scale": 7.5,
+    }
     expected = pools(1).run(job(tiny, **settings)).latents
     factor = folder.inspect(str(loud)).scaling_factor
     assert torch.allclose(load_file(kept)["latent_tensor"] * factor, expected[0].movedim(0, 1), atol=1e-3)

@@ -14,6 +14,9 @@ from .whole import whole
 CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 # By libraries, of what they can't write; torch's own words for no memory are a RuntimeError.
 REFUSALS = (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError, av.FFmpegError)
+THREADS = (
+    4  # of an encoder: several are open at once, and each thread keeps frames; the file does not depend on the machine's cores
+)
 RUN = 32  # frames: it starts with a key frame, of which players want one in a few seconds anyway
 
 
@@ -66,6 +69,7 @@ class Movie:
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = THREADS
         stream.options = {"crf": "16"}
         return container, stream
 
