@@ -45,7 +45,7 @@ time.sleep(600)
 
 def measure_matrix(rounds: int, tiny: Path) -> tuple[list[Claim], fault_matrix.Tally]:
     """Return what came of the fault matrix."""
-    work = job(tiny, num_inference_steps=8, scheduler="uni_pc")  # it remembers earlier steps
+    work = job(tiny, num_inference_steps=8, scheduler="uni_pc", guidance_scale=7.5)  # it remembers earlier steps
     with Pool(("cpu",) * fault_matrix.SIZE, threads=1) as pool:
         expected = pool.run(work)
     tally = fault_matrix.run(work, expected, rounds=rounds)

@@ -104,8 +104,11 @@ class Server:
         ]
         flags += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK, NODES]
         main = [python, ROOT / "harness" / "comfyui_launch.py", find_comfyui() / "main.py", *flags]
+        # Its own nodes share few cores with the ranks, whose threads are to sleep, and not to spin, while they wait for others.
+        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         with self.log.open("w") as log:
-            self.process = subprocess.Popen([str(word) for word in main], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen([str(word) for word in main], env=os.environ | threads, stdout=log, **streams)
 
     def wait_until_up(self) -> None:
         """Return once the server answers; fail with its log if it ends or takes too long."""

@@ -14,7 +14,6 @@ from PIL import Image, ImageSequence
 from harness.comfyui import Server
 from harness.places import ROOT
 
-LONGEST_WAIT = 3.0  # seconds after which a cancel comes: in any phase of a run, or after its end
 SETTLED = 10  # runs after which a server has loaded all that it keeps
 SEED = 7
 
@@ -84,14 +83,17 @@ def count(server: Server) -> Counts:
     )
 
 
-def run(server: Server, runs: int) -> Runs:
-    """Make `runs` runs, about half of them cancelled at a random moment; every other one is compared with the first."""
+def run(server: Server, runs: int, *, longest_wait: float = 3.0) -> Runs:
+    """Make `runs` runs, half of them cancelled at a random moment; every other one is compared with the first.
+
+    A cancel comes after up to `longest_wait` seconds: in any phase of a run, or after its end.
+    """
     chance, came = random.Random(SEED), Runs()
     assert server.run(prompt(0)).end == "execution_success"
     expected = newest(server)
     for number in range(runs):
         cancels = number % 2 == 0
-        timer = threading.Timer(chance.uniform(0, LONGEST_WAIT), server.post, ("/interrupt", {}))
+        timer = threading.Timer(chance.uniform(0, longest_wait), server.post, ("/interrupt", {}))
         if cancels:
             timer.start()
         # Another seed each time, or ComfyUI would give out what it kept; the one that is compared comes back.

@@ -1,35 +1,50 @@
 """What installing the pack does to a ComfyUI: nothing that it did not have to."""
 
 import json
-import re
 import subprocess
 import sys
 import venv
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from harness.comfyui import find_comfyui
 from harness.places import ROOT
 
 
 def test_installing_the_pack_changes_no_package_of_comfyui(tmp_path):
-    """In an environment of what ComfyUI asks for.
+    """In an environment of what ComfyUI asks for, in the versions that are installed here.
 
     torch with what goes with it, and ComfyUI's own packages, are left out: they are large, and nothing of ours asks for them.
     """
-    theirs = (find_comfyui() / "requirements.txt").read_text().splitlines()
-    light = tmp_path / "comfyui.txt"
-    light.write_text("\n".join(line for line in theirs if not line.startswith(("torch", "kornia", "spandrel", "comfy"))))
-    there = would_install(tmp_path, "--ignore-installed", "-r", light)
-    assert len(there) > 30 and "diffusers" not in names(there)
-    python = environment_with(tmp_path, [(each["name"], each["version"], each.get("requires_dist", [])) for each in there])
+    theirs = [line.split("#")[0].strip() for line in (find_comfyui() / "requirements.txt").read_text().splitlines()]
+    there = installed_here([line for line in theirs if line and not line.startswith(("torch", "kornia", "spandrel", "comfy"))])
+    assert len(there) > 30 and "diffusers" not in there
+    python = environment_with(tmp_path, [(name, found.version, found.requires or []) for name, found in there.items()])
     installed = names(would_install(tmp_path, "-r", ROOT / "requirements.txt", python=python))
     assert "diffusers" in installed and "torch" not in installed
-    assert installed.isdisjoint(names(there))
+    assert installed.isdisjoint(there)
+
+
+def installed_here(wanted: list[str]) -> dict[str, Distribution]:
+    """Return by name the packages of this environment that some requirements, and the requirements of those, ask for."""
+    found: dict[str, Distribution] = {}
+    left = list(map(Requirement, wanted))
+    while left:
+        each = left.pop()
+        name = canonicalize_name(each.name)
+        if name not in found and (each.marker is None or each.marker.evaluate({"extra": ""})):
+            found[name] = distribution(name)
+            assert each.specifier.contains(found[name].version), f"{each}, and {found[name].version} is here"
+            left += map(Requirement, found[name].requires or [])
+    return found
 
 
 def names(packages: list[dict]) -> set[str]:
     """Return the names of packages as pip compares them."""
-    return {re.sub("[-_.]+", "-", each["name"]).lower() for each in packages}
+    return {canonicalize_name(each["name"]) for each in packages}
 
 
 def environment_with(folder: Path, packages: list[tuple[str, str, list[str]]]) -> Path:

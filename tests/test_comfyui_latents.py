@@ -17,7 +17,6 @@ from harness.comfyui import Server
 from tests.graphs import SOURCES, node, ours, sampler, subjects
 from tests.test_comfyui import saved
 
-ONE_RANK = SOURCES | {"ranks": ours("WorkerRanks", devices="cpu", threads=0, keep_warm=True)}  # what `auto` takes for one frame
 FACTOR = 0.18215  # of Stable Diffusion's VAE, and so of most text-to-video UNets'
 
 
@@ -186,7 +185,7 @@ def test_a_size_of_zero_is_the_models_own(server, scaled):
 def test_a_latent_means_the_same_to_comfyuis_own_nodes(server, scaled):
     """On either side of each of ours one of ComfyUI's, with a VAE whose factor is not 1: the same latents, the same pixels."""
     prompt = {
-        **copy.deepcopy(ONE_RANK),
+        **copy.deepcopy(SOURCES),
         "vae": node("VAELoader", vae_name="scaled.safetensors"),
         "video": node("LoadImage", image=clip(server, "two.webp", 2)),
         "their_encode": node("VAEEncode", pixels=("video", 0), vae=("vae", 0)),
@@ -210,45 +209,3 @@ def test_a_latent_means_the_same_to_comfyuis_own_nodes(server, scaled):
         pixels = [saved(server, f"same_{name}_{side}").astype(int) for side in ("ours", "theirs")]
         assert pixels[0].shape == (2, 32, 32, 3) and pixels[0].std() > 1
         assert np.abs(pixels[0] - pixels[1]).max() <= 1, name
-
-
-def test_one_picture_starts_a_video(server):
-    """As an IMAGE of any size, and as a LATENT of one frame; the sizes that are 0 are those of what is connected."""
-    encode = ours("ClipParallelEncode", model=("model", 0), images=("fitting", 0), ranks=("ranks", 0))
-    prompt = {
-        **copy.deepcopy(ONE_RANK),
-        "picture": node("LoadImage", image=clip(server, "one.webp", 1, size=96)),
-        "fitting": node("ImageScale", image=("picture", 0), upscale_method="lanczos", width=64, height=64, crop="center"),
-        "encoded": encode,
-        "from_image": sampler(denoise=0.5, steps=4, image=("picture", 0)),
-        "from_latent": sampler(denoise=0.5, steps=4, latent=("encoded", 0), width=0, height=0),
-    }
-    for name in ("from_image", "from_latent"):
-        prompt[f"{name} saved"] = save_latent((name, 0), name)
-    seen = server.run(prompt)
-    assert seen.end == "execution_success", seen.detail
-    image, latent = (stored(server, name) for name in ("from_image", "from_latent"))
-    assert image.shape == (4, 4, 8, 8) and image.std() > 0.1
-    assert (image - latent).abs().max() < 1e-3
-
-
-def test_one_frame_is_made_by_as_many_ranks_as_auto_finds_work_for(server):
-    """All nodes that work on ranks, with none chosen."""
-    long_video = subjects()["VideoInfinityLongVideo"]["node"]
-    long_video["inputs"]["frames"] = 1
-    prompt = {
-        **copy.deepcopy(ONE_RANK),
-        "long_video": long_video,
-        "encode": ours("ClipParallelEncode", model=("model", 0), images=("long_video", 0)),
-        "sampler": sampler(width=0, height=0, frames=0, denoise=0.5, steps=2, latent=("encode", 0)),
-        "decode": ours("ClipParallelDecode", model=("model", 0), latent=("sampler", 0)),
-        "saved": save_images(("decode", 0), "one_frame"),
-        "long_video fps": node("PreviewAny", source=("long_video", 2)),
-        "sampler fps": node("PreviewAny", source=("sampler", 1)),
-    }
-    prompt["sampler"]["inputs"]["fps"] = 12.5
-    del prompt["sampler"]["inputs"]["ranks"]
-    seen = server.run(prompt)
-    assert seen.end == "execution_success", seen.detail
-    assert saved(server, "one_frame").shape == (1, 64, 64, 3)
-    assert [seen.outputs[f"{name} fps"]["text"] for name in ("long_video", "sampler")] == [["8.0"], ["12.5"]]

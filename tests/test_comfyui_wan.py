@@ -19,7 +19,7 @@ from harness.wan_original import original_names
 from parallel.families.wan_vae_shape import WanVAESizes
 from tests.graphs import LINKS, SOURCES, TWO_NETS, node, ours, sampler, subjects
 from tests.test_comfyui import saved
-from tests.test_comfyui_latents import ONE_RANK, clip, save_images, save_latent, stored
+from tests.test_comfyui_latents import clip, save_images, save_latent, stored
 from tests.test_preview import pack  # noqa: F401
 
 CHANNELS = 16
@@ -50,7 +50,7 @@ def wan(server, tmp_path_factory):
 
 def sources(name: str, **scope) -> dict:
     """Return what a prompt's nodes are linked to, with a model and scopes."""
-    prompt = copy.deepcopy(ONE_RANK)
+    prompt = copy.deepcopy(SOURCES)
     prompt["model"]["inputs"]["model"] = name
     prompt["scope"]["inputs"].update(local_context="auto", **scope)
     return prompt

@@ -12,7 +12,7 @@ from PIL import Image
 from harness.comfyui import Server
 from harness.places import BUNDLED, ROOT
 from parallel.wire.messages import Step
-from tests.test_comfyui import short
+from tests.test_comfyui import quick, short
 
 RED, GRAY = (225, 45, 45), (120, 120, 120)
 
@@ -173,8 +173,8 @@ def test_time_is_told_as_people_say_it(pack, seconds, words):
 
 
 def test_previews_follow_comfyuis_setting(server: Server):
-    assert server.run(short("prompt_timeline", seed=52), preview_method="none").previews == 0
-    assert server.run(short("prompt_timeline", seed=53), preview_method="default").previews == 0, "ComfyUI's default is none"
+    assert server.run(quick(seed=52), preview_method="none").previews == 0
+    assert server.run(quick(seed=53), preview_method="default").previews == 0, "ComfyUI's default is none"
     seen = server.run(short("prompt_timeline", seed=54))
     assert seen.previews == 4, "one a step, when all ranks have done it"
     with Image.open(io.BytesIO(seen.picture)) as picture:

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -24,6 +25,12 @@ CPU = torch.device("cpu")
 ALONE = Group(0, 1, CPU)
 
 
+@cache
+def loaded(model_folder: str, parts: str | None, dtype: torch.dtype) -> load.Model:
+    """Return a model, which is whole again after each job (test_sampler_stop.py)."""
+    return load.load(folder.inspect(model_folder, parts), dtype)
+
+
 def run(model_folder, frames=6, *, init=None, decode=True, **change):
     """Return (latents, frames) of a job on one rank in this process."""
     text = change.pop("text", "a cat")
@@ -31,15 +38,22 @@ def run(model_folder, frames=6, *, init=None, decode=True, **change):
     job = checked(
         Job, **{**values, "model": str(model_folder), "prompts": (Prompt(frame=0, text=text),), "frames": frames, **change}
     )
-    model = load.load(folder.check(job, 1), getattr(torch, job.dtype))
+    folder.check(job, 1)
+    model = loaded(job.model, job.parts, getattr(torch, job.dtype))
     pixels = torch.zeros(frames, 16, 16, 3) if decode else None
     blocks = Blocks(torch.zeros(4, frames, 8, 8), pixels, init, init is not None and init.shape[-1] != 3)
     generate(model, job, blocks, ALONE, report=lambda *_: None, stopping=lambda: False)
     return blocks.latents_CTHW, blocks.frames_THWC
 
 
+@cache
+def components(model_folder) -> dict:
+    """Return the parts of the stock pipeline."""
+    return TextToVideoSDPipeline.from_pretrained(model_folder, low_cpu_mem_usage=False).components
+
+
 def stock(model_folder) -> TextToVideoSDPipeline:
-    pipeline = TextToVideoSDPipeline.from_pretrained(model_folder, low_cpu_mem_usage=False)
+    pipeline = TextToVideoSDPipeline(**components(model_folder))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -102,8 +116,8 @@ def test_half_precision_stays_near_single(tiny):
 
 def test_a_weak_denoise_keeps_the_init_and_a_strong_one_does_not(tiny):
     init = torch.randn(4, 6, 8, 8)
-    near, _ = run(tiny, init=init, denoise=0.1, num_inference_steps=20, guidance_scale=1.0, decode=False)
-    far, _ = run(tiny, init=init, denoise=0.9, num_inference_steps=20, guidance_scale=1.0, decode=False)
+    near, _ = run(tiny, init=init, denoise=0.1, num_inference_steps=10, guidance_scale=1.0, decode=False)
+    far, _ = run(tiny, init=init, denoise=0.9, num_inference_steps=10, guidance_scale=1.0, decode=False)
     assert (near - init).abs().mean() < 0.5 * (far - init).abs().mean()
 
 
@@ -116,8 +130,8 @@ def test_one_init_image_serves_all_frames_as_a_video_of_it_does(tiny):
 
 def test_a_frame_hears_its_own_prompt(tiny):
     """Layers over frames carry some of it on; frames far from the switch keep to their own prompt."""
-    both = (Prompt(frame=0, text="a cat"), Prompt(frame=20, text="a dog"))
-    settings = {"frames": 40, "decode": False, "scope": Scope(local_context=1, global_frames=0), "num_inference_steps": 2}
+    both = (Prompt(frame=0, text="a cat"), Prompt(frame=12, text="a dog"))
+    settings = {"frames": 24, "decode": False, "scope": Scope(local_context=1, global_frames=0), "num_inference_steps": 2}
     cat, _ = run(tiny, **settings)
     dog, _ = run(tiny, text="a dog", **settings)
     split, _ = run(tiny, prompts=both, **settings)

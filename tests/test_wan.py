@@ -1,5 +1,7 @@
 """Wan on one rank against the stock pipeline, and on several against one."""
 
+from functools import cache
+
 import pytest
 import torch
 from diffusers import WanPipeline
@@ -27,9 +29,15 @@ def job_of(model, frames=13, **change) -> Job:
     return checked(Job, **{**values, "model": str(model), "prompts": prompts, "frames": frames, "negative": "a dog", **change})
 
 
+@cache
+def loaded(folder_of_model: str, dtype: torch.dtype):
+    """Return a model, which is whole again after each job."""
+    return table.load(folder.inspect(folder_of_model), dtype)
+
+
 def run(job: Job, group: Group = ALONE, init=None):
     """Return (latents, frames) of a job on one rank in this process."""
-    model = table.load(folder.check(job, 1), getattr(torch, job.dtype))
+    model = loaded(job.model, getattr(torch, job.dtype))
     frames = torch.zeros(job.frames, job.height, job.width, 3)
     latents = torch.zeros(model.folder.latents_shape(job))
     generate(model, job, Blocks(latents, frames, init), group, report=lambda *_: None, stopping=lambda: False)
@@ -81,6 +89,11 @@ def test_any_number_of_ranks_makes_the_same_latents_and_frames(wan, pools, guida
         assert (other.frames - one.frames).abs().max() <= 1 / 255 and len(other.frames) == 42, size
 
 
+@pytest.fixture(scope="module")
+def plain(wan, pools) -> torch.Tensor:
+    return pools(1).run(narrow(wan)).latents
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -98,8 +111,7 @@ def test_any_number_of_ranks_makes_the_same_latents_and_frames(wan, pools, guida
     ],
     ids=str,
 )
-def test_each_option_makes_another_video_that_is_the_same_on_three_ranks(wan, pools, change):
-    plain = pools(1).run(narrow(wan)).latents
+def test_each_option_makes_another_video_that_is_the_same_on_three_ranks(wan, pools, plain, change):
     one, three = (pools(size).run(narrow(wan, **change)).latents for size in (1, 3))
     assert (three - one).abs().max() <= 1e-4
     assert torch.allclose(one, plain, atol=1e-4) == ("tuning" in change)

@@ -83,7 +83,7 @@ def test_anchor_a_video_from_images_is_the_stock_pipelines(from_images, pools, m
 
 def wide(model, **change) -> Job:
     """Return a job of 12 latents that see few others, with three keyframes, two prompts and a fade."""
-    return narrow(model, **{"keyframes": KEYFRAMES, "frames": 42, "num_inference_steps": 4, **change})
+    return narrow(model, **{"keyframes": KEYFRAMES, "frames": 42, "num_inference_steps": 3, **change})
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ def job(**change) -> Job:
     return checked(Job, **{**values, **change})
 
 
-@pytest.mark.parametrize("scheduler, guidance", [("euler", 5.0), ("uni_pc", 1.0)])
-def test_any_number_of_ranks_makes_the_same_latents_and_frames(pools, scheduler, guidance):
+@pytest.mark.parametrize("scheduler, guidance, sizes", [("euler", 5.0, (2, 3, 4)), ("uni_pc", 1.0, (3,))])
+def test_any_number_of_ranks_makes_the_same_latents_and_frames(pools, scheduler, guidance, sizes):
     work = job(scheduler=scheduler, guidance_scale=guidance)
-    one, *others = (pools(size).run(work) for size in (1, 2, 3, 4))
+    one, *others = (pools(size).run(work) for size in (1, *sizes))
     assert torch.isfinite(one.latents).all() and one.frames.std() > 0.05
     assert (one.frames[0] - one.frames[-1]).abs().mean() > 0.02, "two prompts, two pictures"
     for other in others:
