@@ -18,7 +18,10 @@ NO_FILE = "none"
 FILES: dict[str, tuple[Role, str]] = {
     "model_low": ("model", "Of Wan 2.2 A14B: the file of the net for low noise; `model` is the one for high noise."),
     "vae": ("vae", "The VAE's file, if `model` is a file: of models/vae."),
-    "text_encoder": ("text_encoder", "The text encoder's file, if `model` is a file: a UMT5 of models/text_encoders."),
+    "text_encoder": (
+        "text_encoder",
+        "The text encoder's file, if `model` is a file: a UMT5 of models/text_encoders; none is needed where clip is connected.",
+    ),
     "clip_vision": ("clip_vision", "Of Wan 2.1 from images, if `model` is a file: clip_vision_h of models/clip_vision."),
 }
 

@@ -68,6 +68,7 @@ def test_what_can_not_be_is_refused_in_a_line(tiny, net, tmp_path, capsys):
     capsys.readouterr()  # of who wrote it
     for model, more, said in (
         (net, [], "is a net alone: give its vae, too"),
+        (net, ["--vae", tiny.files.vae], "is without its text encoder: give it, too (--text-encoder FILE"),
         (net, ["--vae", net], "holds none that this version knows: wanted a Wan VAE"),
         (tiny.files.vae, [], "holds no net that this version knows"),
         (folder, ["--vae", tiny.files.vae], "goes with a net that is a file, too"),

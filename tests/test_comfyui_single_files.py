@@ -117,7 +117,6 @@ def test_files_and_a_lora_make_the_video_of_the_engine_and_comfyuis_own_vae_show
     "change, said",
     [
         ({"vae": "none"}, "is a net alone: give its vae, too"),
-        ({"text_encoder": "none"}, "is a net alone: give its text encoder, too"),
         ({"model_low": "../../etc/passwd"}, "not in"),
         ({"model": "moving-shapes-wan (bundled)"}, "goes with a net that is a file, too"),
     ],

@@ -254,6 +254,22 @@ def test_a_folder_of_parts_that_has_pickles_is_refused(tiny):
         folder.inspect(net, str(pickled))
 
 
+def test_without_a_text_encoder_prompts_come_encoded_or_are_refused(tiny, pools):
+    net, _ = FORMS["float32"](tiny)
+    bare = tiny.files.model_copy(update={"text_encoder": None})
+    model = table.load(folder.inspect(net, files=tiny.files), torch.float32)
+    wish = job(net, files=tiny.files, decode=False)
+    expected = pools(2).run(wish).latents
+    texts = encode_tokens(model, [tokenize(model, text) for text in wish.texts])
+    without = wish.model_copy(update={"files": bare})
+    got = pools(2).run(without, embeddings=texts)
+    assert (got.latents - expected).abs().max() < NOISE
+    with pytest.raises(JobRefused, match="is without its text encoder: give it, too"):
+        pools(2).run(without)
+    decoded = pools(2).run(without.model_copy(update={"num_inference_steps": 0, "decode": True}))
+    assert decoded.frames.shape == (9, 16, 16, 3), "a job that only decodes wants none"
+
+
 def test_a_tokenizer_that_nothing_reads_is_missed_at_the_door(tiny, monkeypatch):
     net, _ = FORMS["float32"](tiny)
     monkeypatch.setattr(wan_parts, "find_spec", lambda name: None)

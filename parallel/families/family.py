@@ -24,8 +24,8 @@ class Family(Frozen):
     schedulers: ClassVar[dict[str, str]]
 
     vae: Part
-    text_encoder: Part
-    tokenizer: Part
+    text_encoder: Part | None = None  # of files, where the prompts come encoded with each job
+    tokenizer: Part | None = None
     scheduler: Place
     scheduler_class: str
     solver_order: int = Field(ge=1, le=3)

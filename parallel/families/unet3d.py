@@ -83,6 +83,7 @@ class UNet3D(Family):
     decoded_at_once: ClassVar[int] = 8  # frames: what the decoder does, and what a plan reckons with
 
     family: Literal["UNet3DConditionModel"] = "UNet3DConditionModel"
+    text_encoder: Place
     tokenizer: Place
     unet: Place
     unet_shape: UNetShape

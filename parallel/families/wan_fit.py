@@ -64,20 +64,14 @@ def check(shape: WanShape, vae: WanVAESizes, places: Mapping[str, Part]) -> None
     """Raise JobRefused unless the parts, which may come from two folders, work together."""
     parts.check_class(places["transformer"], NETS)
     parts.check_class(places["vae"], VAES)
-    parts.check_class(places["text_encoder"], TEXT_ENCODERS, TEXT_MODEL_TYPES)
-    _check_tokenizer(places["tokenizer"])
     _check_net(shape, places["transformer"])
     _check_vae(vae, places["vae"])
     if shape.out_channels != vae.z_dim:
         raise JobRefused(
             f"the transformer wants latents of {shape.out_channels} channels, {places['vae']} makes {vae.z_dim}: use another VAE"
         )
-    text = parts.read_sizes(TextSizes, places["text_encoder"])
-    if shape.text_dim != text.d_model:
-        raise JobRefused(
-            f"the transformer wants prompts of width {shape.text_dim}, {places['text_encoder']} makes {text.d_model}: use the text "
-            "encoder of its family"
-        )
+    if "text_encoder" in places:
+        _check_text(shape, places["text_encoder"], places["tokenizer"])
     if "transformer_2" in places:
         parts.check_class(places["transformer_2"], NETS)
         second = parts.read_sizes(WanShape, places["transformer_2"])
@@ -92,6 +86,16 @@ def check_schedule(file: Path, config: dict[str, Any]) -> None:
         checked(Schedule, **said)
     except JobRefused as error:
         raise JobRefused(f"{file}: {error}: use the scheduler of a released Wan") from None
+
+
+def _check_text(shape: WanShape, encoder: Part, tokenizer: Part) -> None:
+    parts.check_class(encoder, TEXT_ENCODERS, TEXT_MODEL_TYPES)
+    _check_tokenizer(tokenizer)
+    text = parts.read_sizes(TextSizes, encoder)
+    if shape.text_dim != text.d_model:
+        raise JobRefused(
+            f"the transformer wants prompts of width {shape.text_dim}, {encoder} makes {text.d_model}: use the text encoder of its family"
+        )
 
 
 def _check_tokenizer(part: Part) -> None:

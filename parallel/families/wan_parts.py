@@ -29,9 +29,16 @@ def find_parts(net: SingleFile, files: ModelFiles, folder: str | None) -> dict[s
         found = {**_in_folder(Path(folder), leave_out=found), **found}
     released = RELEASED / "timed" if net.config["out_channels"] == TIMED_CHANNELS else RELEASED
     found.setdefault("scheduler", released / "scheduler")
-    for name in PARTS:
-        if name not in found:
-            raise JobRefused(_lacks(net, name, text))
+    if "vae" not in found:
+        raise JobRefused(
+            f"{net} is a net alone: give its vae, too (--vae FILE, such as wan_2.1_vae.safetensors), or a folder as parts"
+        )
+    if text is not None and "tokenizer" not in found:
+        raise JobRefused(
+            f"text encoder {text} has no tokenizer ({single_file.VOCABULARY}): use ComfyUI's own umt5_xxl file, or a folder as parts"
+        )
+    if "text_encoder" not in found:
+        found.pop("tokenizer", None)
     return found
 
 
@@ -73,10 +80,3 @@ def _in_folder(folder: Path, *, leave_out: Container[str]) -> dict[str, Part]:
 
 def _has_tokenizer(folder: str | None) -> bool:
     return folder is not None and (Path(folder) / "tokenizer").is_dir()
-
-
-def _lacks(net: SingleFile, name: str, text: Part | None) -> str:
-    if name == "tokenizer":
-        return f"text encoder {text} has no tokenizer ({single_file.VOCABULARY}): use ComfyUI's own umt5_xxl file, or a folder as parts"
-    option, example = {"vae": ("vae", "wan_2.1_vae"), "text_encoder": ("text-encoder", "umt5_xxl_fp8_e4m3fn_scaled")}[name]
-    return f"{net} is a net alone: give its {option.replace('-', ' ')}, too (--{option} FILE, such as {example}.safetensors), or a folder as parts"

@@ -33,7 +33,8 @@ class Model(Protocol):
         """Of its weights."""
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase | SentencePieces: ...
+    def tokenizer(self) -> PreTrainedTokenizerBase | SentencePieces | None:
+        """None where prompts come encoded with each job."""
 
     @property
     def text_encoder(self) -> PreTrainedModel | None:

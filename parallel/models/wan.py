@@ -50,7 +50,7 @@ class WanModel:
     transformer_2: WanTransformer3DModel | None
     vae: AutoencoderKLWan
     text_encoder: UMT5EncoderModel | None
-    tokenizer: PreTrainedTokenizerBase | SentencePieces
+    tokenizer: PreTrainedTokenizerBase | SentencePieces | None
     image_encoder: CLIPVisionModel | None = None
     adapters: Adapters = field(default_factory=Adapters)
 
@@ -65,14 +65,15 @@ class WanModel:
                 f"the VAE of Wan 2.2 5B needs diffusers 0.35 or newer, this is {diffusers.__version__}: install diffusers>=0.35"
             )
         second, image_encoder = folder.transformer_2, folder.image_encoder if looks else None
+        reads = folder.text_encoder if with_text else None
         return cls(
             folder=folder,
             dtype=dtype,
             transformer=_load_net(folder.transformer, dtype),
             transformer_2=None if second is None else _load_net(second, dtype),
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
-            text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
-            tokenizer=_tokenizer(folder.tokenizer),
+            text_encoder=None if reads is None else weights.load(UMT5EncoderModel, reads, dtype, may_have=""),
+            tokenizer=None if folder.tokenizer is None else _tokenizer(folder.tokenizer),
             image_encoder=None if image_encoder is None else weights.load(CLIPVisionModel, image_encoder, dtype, may_have=""),
         )
 
@@ -85,7 +86,7 @@ class WanModel:
 
     @property
     def text_length(self) -> int:
-        return min(TEXT_LENGTH, self.tokenizer.model_max_length)
+        return TEXT_LENGTH if self.tokenizer is None else min(TEXT_LENGTH, self.tokenizer.model_max_length)
 
     @property
     def text_width(self) -> int:

@@ -44,6 +44,11 @@ def check_keyframes(job: Job, keyframes: torch.Tensor | None) -> None:
 def check_embeddings(job: Job, model: ModelFolder, embeddings: torch.Tensor | None) -> None:
     """Raise JobRefused unless there is a row for each of a job's texts, (texts, tokens, width), as wide as the model takes."""
     if embeddings is None:
+        if job.num_inference_steps and model.text_encoder is None:
+            raise JobRefused(
+                f"{job.model} is without its text encoder: give it, too (--text-encoder FILE, such as umt5_xxl_fp8_e4m3fn_scaled.safetensors), "
+                "or connect clip"
+            )
         return
     texts, got = len(job.texts), tuple(embeddings.shape)
     if embeddings.ndim != 3 or 0 in got or (got[0], got[2]) != (texts, model.text_width):

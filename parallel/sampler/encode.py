@@ -39,6 +39,7 @@ class Tokens:
 def tokenize(model: Model, text: str) -> Tokens:
     """Return a prompt's tokens, as many as the text encoder takes: weights by ComfyUI's rules, the end left out, padded."""
     tokenizer = model.tokenizer
+    assert tokenizer is not None, "refused at the door"
     length = model.text_length
     empty = tokenizer("").input_ids
     begin, end = empty[:-1], empty[-1:]  # a T5 has no token that begins a prompt
@@ -196,6 +197,7 @@ def _notices(model: Model, tokens: dict[str, Tokens]) -> Iterator[str]:
     """Yield what of some prompts does not reach the model, or not as it may be meant."""
     too_long = [text for text, of_text in tokens.items() if of_text.left_out]
     for text in too_long[:LONG_NOTICES]:
+        assert model.tokenizer is not None, "it made the tokens"
         left_out = model.tokenizer.decode(tokens[text].left_out, skip_special_tokens=True)
         yield (
             f"the prompt {_short(text, 40)!r} is too long: the text encoder takes {model.text_length} tokens, and leaves out "

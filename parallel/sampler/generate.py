@@ -157,7 +157,7 @@ def encode(
                     waiting=partial(report, "encode", 1, 1), stopping=stopping,
                 )  # fmt: skip
             pins = pin(model, job, blocks, view, on_device=on_device, report=partial(report, "encode"), stopping=stopping)
-        elif blocks.embeddings is None:
+        elif blocks.embeddings is None and model.tokenizer is not None:
             tell(model, job, {text: tokenize(model, text) for text in texts_of(job)}, notify)
         if blocks.init is None or blocks.resume:
             report("encode", 1, 1)
