@@ -4,7 +4,7 @@ from comfy_api.latest import InputImpl, io
 
 from ..parallel.families import folder
 from ..parallel.pool.movie import writing
-from . import border, host
+from . import border, host, host_folders
 from .decode import job_of
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice
 from .widgets import checks_widgets, ranks_input
@@ -41,7 +41,7 @@ class ClipParallelDecodeToVideo(io.ComfyNode):
         parts = folder.inspect(model.model, model.parts)
         latents_CTHW = border.from_comfyui(latent, parts)
         job = job_of(model, parts, latent, latents_CTHW)
-        file = host.temp_file("video-infinity", ".mp4")
+        file = host_folders.temp_file("video-infinity", ".mp4")
         with writing(file, frames=job.frames, height=job.height, width=job.width, fps=fps) as movie:
             host.run(job, parts, ranks or RanksChoice(), init=latents_CTHW, init_is_latents=True, movie=movie)
         return io.NodeOutput(InputImpl.VideoFromFile(str(file)))

@@ -1,14 +1,11 @@
-"""The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
+"""What asks ComfyUI for things: progress and preview, interrupt, memory; its folders are in host_folders.py."""
 
 import logging
-import os
 import time
-import uuid
 from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
-import folder_paths
 import torch
 from comfy import latent_formats
 from comfy.cli_args import LatentPreviewMethod
@@ -18,8 +15,6 @@ from comfy.patcher_extension import CallbacksMP
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..parallel.families import folder
-from ..parallel.families.single_file import Role
 from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused, Stopped
 from ..parallel.job.job import Job
@@ -28,80 +23,17 @@ from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.pool.movie import Movie
 from ..parallel.wire.messages import Step
-from . import folders
+from . import host_folders
 from .preview import Colours, grid, is_format_of, stored_colours
 from .sockets import RanksChoice
 from .status import Status, duration, starting
 
 log = logging.getLogger(__name__)
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-BUNDLED = {
-    f"{name} (bundled)": str(ASSETS / name) for name in ("moving-shapes", "moving-shapes-wan")
-}  # the first is the default
-# What of a model lies in which of ComfyUI's folders; those of GGUF are of a pack that others may have.
-FOLDERS: dict[Role, tuple[str, ...]] = {
-    "model": ("diffusion_models", "unet_gguf", "checkpoints"),
-    "vae": ("vae", "checkpoints"),
-    "text_encoder": ("text_encoders", "clip_gguf", "checkpoints"),
-    "clip_vision": ("clip_vision",),
-}
 TEXT_SECONDS = 0.5  # between two texts of one phase
 KNOWN_VAES = (latent_formats.SD15, latent_formats.SDXL, latent_formats.Wan21, latent_formats.Wan22)
 PHASE_SHARES = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.9}  # where each phase begins on the progress bar
 
-_names: dict[str, str] = {}  # of model folders by path, as they were listed last: a run need not look for them again
-_roles: dict[str, tuple[tuple[int, int], frozenset[Role]]] = {}  # of files by path, with their size and time then
 _warm: dict[tuple, "WarmPool"] = {}  # pools outlive a run; ComfyUI's memory manager can end them at any time
-
-
-def model_folders() -> dict[str, str]:
-    """Return the model folders that ComfyUI knows, by the names that users choose from; the bundled ones are always there."""
-    found = dict(BUNDLED)
-    for root in folder_paths.get_folder_paths("diffusers"):
-        found |= {name: place for name, place in folders.named(root).items() if name not in found}
-    _names.update({place: name for name, place in reversed(found.items())})  # a folder that has two goes by the first
-    return found
-
-
-def weight_files(role: Role) -> dict[str, str]:
-    """Return the files of ComfyUI's folders that can be a part of a model, by the names that users choose from.
-
-    They are recognised by what they hold; each is read anew only when it has changed.
-    """
-    found: dict[str, str] = {}
-    for kind in FOLDERS[role]:
-        known = folder_paths.folder_names_and_paths.get(kind)
-        for root in known[0] if known else ():
-            listed = folders.weights(root)
-            found |= {name: file for name, file in listed.items() if name not in found and role in _roles_in(file)}
-    _names.update({file: name for name, file in found.items()})
-    return found
-
-
-def loras() -> dict[str, str]:
-    """Return the files of ComfyUI's folders for LoRAs, by the names that users choose from."""
-    found: dict[str, str] = {}
-    for root in folder_paths.get_folder_paths("loras"):
-        found |= {name: file for name, file in folders.weights(root).items() if name not in found}
-    return found
-
-
-def _roles_in(file: str) -> frozenset[Role]:
-    try:
-        stat = os.stat(file)
-    except OSError:
-        return frozenset()
-    before = _roles.get(file)
-    if before is None or before[0] != (stat.st_size, stat.st_mtime_ns):
-        _roles[file] = before = ((stat.st_size, stat.st_mtime_ns), folder.roles_in(file))
-    return before[1]
-
-
-def temp_file(name: str, suffix: str) -> Path:
-    """Return the path of a new file in ComfyUI's temp folder, which it empties when it starts and ends."""
-    place = Path(folder_paths.get_temp_directory())
-    place.mkdir(parents=True, exist_ok=True)
-    return place / f"{name}-{uuid.uuid4().hex}{suffix}"
 
 
 def fitting_dtype(model: ModelFolder) -> str:
@@ -206,7 +138,7 @@ class Progress:
     def __init__(self, job: Job, model: ModelFolder):
         self.decodes = job.decode
         self.bar = comfy.utils.ProgressBar(1000)
-        self.status = Status(model_name(job.model))
+        self.status = Status(host_folders.model_name(job.model))
         self.colours = known_colours(model)
         self.notices: list[str] = []
         self.said = ""
@@ -277,11 +209,6 @@ def show_text(text: str) -> None:
 def previews_wanted() -> bool:
     """Return whether the user wants previews: the frontend's setting of this run, else that of the command line."""
     return comfy_args.preview_method != LatentPreviewMethod.NoPreviews
-
-
-def model_name(path: str) -> str:
-    """Return the name that a user chose a model folder by, among those that were listed last."""
-    return _names.get(path) or Path(path).name
 
 
 def known_colours(model: ModelFolder) -> Colours | None:

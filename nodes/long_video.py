@@ -7,7 +7,7 @@ from ..parallel.families.table import ModelFolder
 from ..parallel.job import timeline
 from ..parallel.job.errors import Overflowed
 from ..parallel.job.job import MAX_FRAMES, Job, Keyframe
-from . import border, host
+from . import border, host, host_folders
 from .embeddings import clip_input, with_embeddings
 from .keyframes import pixels_of, with_keyframes
 from .model import find
@@ -35,7 +35,9 @@ class LongVideo(io.ComfyNode):
             description="Makes one long video from text on all GPUs: model, prompts, length, seed. The other nodes give full control.",
             search_aliases=["video infinity", "text to video", "t2v", "txt2vid", "long video generation"],
             inputs=[
-                io.Combo.Input("model", options=list(host.model_folders()), tooltip="A diffusers model in models/diffusers."),
+                io.Combo.Input(
+                    "model", options=list(host_folders.model_folders()), tooltip="A diffusers model in models/diffusers."
+                ),
                 io.String.Input(
                     "prompt",
                     multiline=True,

@@ -6,7 +6,7 @@ from ..parallel.families import folder
 from ..parallel.job.errors import JobRefused
 from ..parallel.job.files import Lora
 from ..parallel.job.job import checked
-from . import host
+from . import host, host_folders
 from .sockets import CATEGORY, Model, ModelChoice
 from .widgets import checks_widgets
 
@@ -26,7 +26,7 @@ class VideoLora(io.ComfyNode):
                 Model.Input("model", tooltip="From Load Video Model, or from another Video LoRA."),
                 io.Combo.Input(
                     "lora",
-                    options=list(host.loras()),
+                    options=list(host_folders.loras()),
                     tooltip="A file in models/loras, as .safetensors: of diffusers, PEFT, kohya, musubi or ComfyUI.",
                 ),
                 io.Float.Input(
@@ -50,7 +50,7 @@ class VideoLora(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, model: ModelChoice, lora: str, strength: float, net: str) -> io.NodeOutput:
-        listed = host.loras()
+        listed = host_folders.loras()
         if lora not in listed:
             raise JobRefused(f"lora {lora!r} is not in models/loras: choose one of {', '.join(listed) or 'none'}")
         added = checked(Lora, file=listed[lora], strength=strength, net=net)

@@ -8,7 +8,7 @@ from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused
 from ..parallel.job.files import ModelFiles
 from ..parallel.job.job import checked
-from . import host
+from . import host, host_folders
 from .sockets import CATEGORY, Model, ModelChoice
 from .widgets import checks_widgets
 
@@ -31,7 +31,7 @@ class LoadVideoModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names, nets = list(host.model_folders()), list(host.weight_files("model"))
+        names, nets = list(host_folders.model_folders()), list(host_folders.weight_files("model"))
         return io.Schema(
             node_id="VideoInfinityLoadVideoModel",
             display_name="Load Video Model",
@@ -78,7 +78,7 @@ class LoadVideoModel(io.ComfyNode):
                 ),
                 *(
                     io.Combo.Input(
-                        name, options=[NO_FILE, *host.weight_files(role)], default=NO_FILE, optional=True, tooltip=tip
+                        name, options=[NO_FILE, *host_folders.weight_files(role)], default=NO_FILE, optional=True, tooltip=tip
                     )
                     for name, (role, tip) in FILES.items()
                 ),
@@ -111,8 +111,8 @@ class LoadVideoModel(io.ComfyNode):
 
 def find(model: str, parts: str = SAME, files: dict[str, str] | None = None, **how: str) -> tuple[ModelChoice, ModelFolder]:
     """Return the choice that some names stand for, and what is there; raise JobRefused if it can't be run."""
-    found = host.model_folders()
-    known = found | host.weight_files("model")
+    found = host_folders.model_folders()
+    known = found | host_folders.weight_files("model")
     if model not in known or (parts != SAME and parts not in found):
         raise JobRefused(f"model {model!r} with parts {parts!r} is not in ComfyUI's folders: choose one of {', '.join(known)}")
     first, second = known[model], None if parts == SAME else found[parts]
@@ -125,7 +125,7 @@ def _file(widget: str, name: str) -> str | None:
     """Return the path of a file that a widget names; raise JobRefused if it is none of those that are listed."""
     if name == NO_FILE:
         return None
-    listed = host.weight_files(FILES[widget][0])
+    listed = host_folders.weight_files(FILES[widget][0])
     if name not in listed:
         raise JobRefused(
             f"{widget} {name!r} is not in ComfyUI's folders, or none that this version runs: choose one of {', '.join(listed) or NO_FILE}"

@@ -20,7 +20,7 @@ from parallel.maths.dequantize import from_fp8
 from parallel.models.single_file import MappedFile
 from tests.graphs import LORA, NO_FILES, SOURCES, node, ours, sampler
 from tests.test_comfyui import saved
-from tests.test_comfyui_latents import ONE_RANK, save_images, save_latent, stored
+from tests.test_comfyui_latents import save_images, save_latent, stored
 
 PLACES = {"net": "diffusion_models", "fp8": "diffusion_models", "vae": "vae", "text": "text_encoders", "lora": "loras"}
 
@@ -86,7 +86,7 @@ def test_what_can_be_run_is_listed_and_nothing_else(server, files):
 
 def test_files_and_a_lora_make_the_video_of_the_engine_and_comfyuis_own_vae_shows_it(server, files, tiny, pools):
     prompt = {
-        **ONE_RANK,
+        **SOURCES,
         "loaded": loader(files),
         "model": ours("VideoLora", model=("loaded", 0), lora=files["lora"], strength=0.5, net="all"),
         "timeline": ours("PromptTimeline", timeline="0: a cat", fade=0, negative=""),
