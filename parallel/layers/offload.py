@@ -185,6 +185,8 @@ class Copier:
         self._stream = torch.cuda.Stream(device) if self._on_gpu else None
         self._pinned = torch.empty(size, dtype=torch.uint8, pin_memory=True) if self._on_gpu else None
         self._sent: torch.cuda.Event | None = None  # when the pinned memory may be written to again
+        if self._stream is not None:  # the slots may be where kernels under way still read what was freed
+            self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def copy(self, block: Waiting, slot: Slot) -> "Future[torch.cuda.Event | None]":
         """Begin to copy a block into a slot; the result is when the device has it, None where that is at once."""
