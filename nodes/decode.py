@@ -1,8 +1,11 @@
 """Clip-Parallel Decode: LATENT -> IMAGE, each rank its own frames, straight into the IMAGE."""
 
+import torch
 from comfy_api.latest import io
 
 from ..parallel.families import folder
+from ..parallel.families.table import ModelFolder
+from ..parallel.job.job import Job
 from . import border, host
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice
 from .widgets import checks_widgets, ranks_input, still_job
@@ -32,11 +35,16 @@ class ClipParallelDecode(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, model: ModelChoice, latent: dict, ranks: RanksChoice | None = None) -> io.NodeOutput:
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         latents_CTHW = border.from_comfyui(latent, parts)
-        _, latents, height, width = latents_CTHW.shape
-        frames = border.frames_in(latent, latents, parts)
-        size = {"frames": frames, "height": height * parts.scale, "width": width * parts.scale}
-        job = still_job(model, parts, "latent", **size, decode=True)
+        job = job_of(model, parts, latent, latents_CTHW)
         video = host.run(job, parts, ranks or RanksChoice(), init=latents_CTHW, init_is_latents=True)
         return io.NodeOutput(video.frames)
+
+
+def job_of(model: ModelChoice, parts: ModelFolder, latent: dict, latents_CTHW: torch.Tensor) -> Job:
+    """Return the Job that decodes a LATENT, given its latents; raise JobRefused."""
+    _, latents, height, width = latents_CTHW.shape
+    frames = border.frames_in(latent, latents, parts)
+    size = {"frames": frames, "height": height * parts.scale, "width": width * parts.scale}
+    return still_job(model, parts, "latent", **size, decode=True)

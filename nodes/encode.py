@@ -41,7 +41,7 @@ class ClipParallelEncode(io.ComfyNode):
     def execute(cls, model: ModelChoice, images, ranks: RanksChoice | None = None) -> io.NodeOutput:
         pictures = border.frames_of("images", images)
         frames, height, width = pictures.shape[:3]
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         job = still_job(model, parts, "images", frames=frames, height=height, width=width, decode=False)
         video = host.run(job, parts, ranks or RanksChoice(), init=pictures)
         return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames))

@@ -3,9 +3,11 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .decode import ClipParallelDecode
+from .decode_to_video import ClipParallelDecodeToVideo
 from .encode import ClipParallelEncode
 from .keyframes import KeyframesNode
 from .long_video import LongVideo
+from .lora import VideoLora
 from .model import LoadVideoModel
 from .ranks import WorkerRanks
 from .sampler import ClipParallelSampler
@@ -23,6 +25,7 @@ class VideoInfinity(ComfyExtension):
         return [
             LongVideo,
             LoadVideoModel,
+            VideoLora,
             WorkerRanks,
             DualScopeAttention,
             SpeedAndMemory,
@@ -30,6 +33,7 @@ class VideoInfinity(ComfyExtension):
             KeyframesNode,
             ClipParallelSampler,
             ClipParallelDecode,
+            ClipParallelDecodeToVideo,
             ClipParallelEncode,
             VideoPlan,
         ]

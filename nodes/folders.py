@@ -1,10 +1,11 @@
-"""The model folders below a root, by names that people can read and that stay. It asks ComfyUI for nothing."""
+"""The model folders and the files of weights below a root, by names that people can read and that stay. It asks ComfyUI for nothing."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 WHOLE = ("model_index.json", "unet/config.json", "transformer/config.json")
+WEIGHTS = (".safetensors", ".sft", ".gguf")
 NET_ALONE = "config.json"
 HUB = "models--"  # begins the name of a repository in a hub's cache: models--ORGANISATION--NAME/snapshots/REVISION
 
@@ -18,6 +19,19 @@ def named(root: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in _walk(Path(root)):
         found.setdefault(_name(folder, Path(root)), str(folder))
+    return found
+
+
+def weights(root: str) -> dict[str, str]:
+    """Return the files of weights below a root, by their paths below it, in the order of their names."""
+    seen, found = set(), {}
+    for place, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        inner[:] = [] if real in seen else sorted(name for name in inner if not name.startswith("."))
+        seen.add(real)
+        for name in sorted(names):
+            if name.lower().endswith(WEIGHTS):
+                found[os.path.relpath(os.path.join(place, name), root).replace(os.sep, "/")] = os.path.join(place, name)
     return found
 
 

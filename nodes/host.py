@@ -1,4 +1,4 @@
-"""The only file that asks ComfyUI for things: folders, progress and preview, interrupt, memory."""
+"""What asks ComfyUI for things: progress and preview, interrupt, memory; its folders are in host_folders.py."""
 
 import logging
 import time
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
-import folder_paths
 import torch
 from comfy import latent_formats
 from comfy.cli_args import LatentPreviewMethod
@@ -22,37 +21,31 @@ from ..parallel.job.job import Job
 from ..parallel.plan import keys_notice, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
+from ..parallel.pool.movie import Movie
 from ..parallel.wire.messages import Step
-from . import folders
+from . import host_folders
 from .preview import Colours, grid, is_format_of, stored_colours
 from .sockets import RanksChoice
 from .status import Status, duration, starting
 
 log = logging.getLogger(__name__)
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-BUNDLED = {
-    f"{name} (bundled)": str(ASSETS / name) for name in ("moving-shapes", "moving-shapes-wan")
-}  # the first is the default
 TEXT_SECONDS = 0.5  # between two texts of one phase
 KNOWN_VAES = (latent_formats.SD15, latent_formats.SDXL, latent_formats.Wan21, latent_formats.Wan22)
 PHASE_SHARES = {"load": 0.0, "encode": 0.0, "denoise": 0.0, "decode": 0.9}  # where each phase begins on the progress bar
 
-_names: dict[str, str] = {}  # of model folders by path, as they were listed last: a run need not look for them again
 _warm: dict[tuple, "WarmPool"] = {}  # pools outlive a run; ComfyUI's memory manager can end them at any time
-
-
-def model_folders() -> dict[str, str]:
-    """Return the model folders that ComfyUI knows, by the names that users choose from; the bundled ones are always there."""
-    found = dict(BUNDLED)
-    for root in folder_paths.get_folder_paths("diffusers"):
-        found |= {name: place for name, place in folders.named(root).items() if name not in found}
-    _names.update({place: name for name, place in reversed(found.items())})  # a folder that has two goes by the first
-    return found
 
 
 def fitting_dtype(model: ModelFolder) -> str:
     """Return the type that suits a model on the ranks that `auto` chooses: its half precision on GPUs."""
     return model.half if torch.cuda.is_available() else "float32"
+
+
+def free_bytes(devices: tuple[str, ...]) -> int | None:
+    """Return the bytes that each of some GPUs has free, ComfyUI's own models counted out; None if one is no GPU."""
+    if not devices or any(not device.startswith("cuda") for device in devices):
+        return None
+    return min(int(comfy.model_management.get_free_memory(torch.device(device))) for device in devices)
 
 
 class WarmPool:
@@ -88,10 +81,13 @@ def run(
     init: torch.Tensor | None = None,
     init_is_latents: bool = False,
     keyframes: torch.Tensor | None = None,
+    embeddings: torch.Tensor | None = None,
+    picture_tokens: torch.Tensor | None = None,
+    movie: Movie | None = None,
 ) -> Video:
     """Run a job, with its model as it was inspected, on the chosen ranks, under ComfyUI's progress bar, preview and Cancel.
 
-    The init and the pictures of keyframes are as `Pool.run` takes them.
+    What comes with it, and a movie, are as `Pool.run` takes them.
     Raises ComfyUI's InterruptProcessingException when the user cancels, all ranks having stopped; ours otherwise.
     """
     devices = resolve(choice.devices, frames=model.geometry.latents(job.frames))
@@ -111,6 +107,9 @@ def run(
                 init=init,
                 init_is_latents=init_is_latents,
                 keyframes=keyframes,
+                embeddings=embeddings,
+                picture_tokens=picture_tokens,
+                movie=movie,
                 on_step=progress,
                 on_notice=progress.notify,
                 should_stop=progress.is_cancelled,
@@ -139,7 +138,7 @@ class Progress:
     def __init__(self, job: Job, model: ModelFolder):
         self.decodes = job.decode
         self.bar = comfy.utils.ProgressBar(1000)
-        self.status = Status(model_name(job.model))
+        self.status = Status(host_folders.model_name(job.model))
         self.colours = known_colours(model)
         self.notices: list[str] = []
         self.said = ""
@@ -212,14 +211,9 @@ def previews_wanted() -> bool:
     return comfy_args.preview_method != LatentPreviewMethod.NoPreviews
 
 
-def model_name(path: str) -> str:
-    """Return the name that a user chose a model folder by, among those that were listed last."""
-    return _names.get(path) or Path(path).name
-
-
 def known_colours(model: ModelFolder) -> Colours | None:
     """Return the colours of a model's latents: those that come with its VAE, else ComfyUI's own for a VAE that it knows."""
-    own = stored_colours(model.vae, model.latent_channels)
+    own = stored_colours(model.vae, model.latent_channels) if isinstance(model.vae, Path) else None
     known = [
         form for form in (kind() for kind in KNOWN_VAES) if is_format_of(form, model.latent_channels, model.latent_format.std)
     ]
@@ -229,6 +223,12 @@ def known_colours(model: ModelFolder) -> Colours | None:
     return Colours(
         latent_rgb_factors=form.latent_rgb_factors, latent_rgb_factors_bias=form.latent_rgb_factors_bias or (0.0, 0.0, 0.0)
     )
+
+
+def encode_text(clip, text: str) -> torch.Tensor:
+    """Return what a CLIP makes of a text, (1, L, D), as *CLIP Text Encode* does; raise when the user cancels."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return clip.encode_from_tokens(clip.tokenize(text))
 
 
 def resize(frames_FHWC: torch.Tensor, *, height: int, width: int) -> torch.Tensor:

@@ -7,7 +7,8 @@ from ..parallel.families.table import ModelFolder
 from ..parallel.job import timeline
 from ..parallel.job.errors import Overflowed
 from ..parallel.job.job import MAX_FRAMES, Job, Keyframe
-from . import border, host
+from . import border, host, host_folders
+from .embeddings import clip_input, with_embeddings
 from .keyframes import pixels_of, with_keyframes
 from .model import find
 from .sockets import CATEGORY, PlacedPictures, RanksChoice, TimelineText
@@ -34,7 +35,9 @@ class LongVideo(io.ComfyNode):
             description="Makes one long video from text on all GPUs: model, prompts, length, seed. The other nodes give full control.",
             search_aliases=["video infinity", "text to video", "t2v", "txt2vid", "long video generation"],
             inputs=[
-                io.Combo.Input("model", options=list(host.model_folders()), tooltip="A diffusers model in models/diffusers."),
+                io.Combo.Input(
+                    "model", options=list(host_folders.model_folders()), tooltip="A diffusers model in models/diffusers."
+                ),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -48,6 +51,7 @@ class LongVideo(io.ComfyNode):
                 io.Image.Input(
                     "start_image", optional=True, tooltip="A picture that the video begins with, which all its frames see."
                 ),
+                clip_input(),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="All frames, (T, H, W, 3)."),
@@ -66,14 +70,16 @@ class LongVideo(io.ComfyNode):
 
     @classmethod
     @checks_widgets
-    def execute(cls, start_image=None, **widgets) -> io.NodeOutput:
+    def execute(cls, start_image=None, clip=None, **widgets) -> io.NodeOutput:
         job, model = _job(**widgets)
         pictures = None if start_image is None else border.frames_of("start_image", start_image)
         placed = () if pictures is None else (PlacedPictures(pictures[:1], ("0",), 1.0),)
         job, given = with_keyframes(job, placed)
         folder.check(job, 1, model)
+        pixels = pixels_of(given, job)
+        job, embeddings = with_embeddings(job, model, clip=clip)
         try:
-            video = host.run(job, model, RanksChoice(), keyframes=pixels_of(given, job))
+            video = host.run(job, model, RanksChoice(), keyframes=pixels, embeddings=embeddings)
         except Overflowed as error:
             raise Overflowed(f"{error}. {OWN_DTYPE}", rank=None) from error
         latent = border.to_comfyui(video.latents, model, frames=job.frames)

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..parallel.families import folder
 from ..parallel.job.errors import JobRefused
 from . import border, host
+from .embeddings import clip_input, clip_vision_input, conditioning_inputs, tokens_of_pictures, with_embeddings
 from .keyframes import pixels_of, with_keyframes
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
 from .widgets import (
@@ -86,6 +87,9 @@ class ClipParallelSampler(io.ComfyNode):
                 ),
                 *two_net_inputs(),
                 keyframes_input(),
+                clip_input(),
+                *conditioning_inputs(),
+                clip_vision_input(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -113,9 +117,13 @@ class ClipParallelSampler(io.ComfyNode):
         noise_share=0.5,
         image=None,
         keyframes=(),
+        clip=None,
+        positive=None,
+        negative=None,
+        clip_vision_output=None,
         **widgets,
     ) -> io.NodeOutput:
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         given = border.init_of(latent, image, parts)
         if given is None and denoise < 1:
             raise JobRefused(
@@ -128,5 +136,16 @@ class ClipParallelSampler(io.ComfyNode):
         init = None if given is None or denoise == 1 else border.fit(given, job, parts)
         is_latents = given is not None and given.kind == "latent"
         pixels = pixels_of(pictures, job)
-        video = host.run(job, parts, ranks or RanksChoice(), init=init, init_is_latents=is_latents, keyframes=pixels)
+        tokens = tokens_of_pictures(job, parts, clip_vision_output)
+        job, embeddings = with_embeddings(job, parts, clip=clip, positive=positive, negative=negative)
+        video = host.run(
+            job,
+            parts,
+            ranks or RanksChoice(),
+            init=init,
+            init_is_latents=is_latents,
+            keyframes=pixels,
+            embeddings=embeddings,
+            picture_tokens=tokens,
+        )
         return io.NodeOutput(border.to_comfyui(video.latents, parts, frames=job.frames), job.fps)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from comfy_api.latest import io
 
+from ..parallel.job.files import Lora, ModelFiles
 from ..parallel.job.job import DType, Frozen, Offload
 
 CATEGORY = "Video Infinity"
@@ -22,8 +23,10 @@ class ModelChoice(Frozen):
 
     model: str
     parts: str | None = None
+    files: ModelFiles = ModelFiles()
+    loras: tuple[Lora, ...] = ()
     dtype: DType = "float32"
-    offload: Offload = "none"
+    offload: Offload = "auto"
 
 
 class RanksChoice(Frozen):

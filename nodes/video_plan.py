@@ -5,8 +5,9 @@ from comfy_api.latest import io
 
 from ..parallel.families import folder
 from ..parallel.job.job import Keyframe
-from ..parallel.plan import Plan, keys_notice, plan, sent_bytes, sent_once
+from ..parallel.plan import Plan, fitting, keys_notice, plan, sent_bytes, sent_once
 from ..parallel.pool.devices import resolve
+from . import host
 from .keyframes import with_keyframes
 from .plan_picture import draw
 from .sockets import CATEGORY, Model, ModelChoice, RanksChoice, Timeline, TimelineText
@@ -82,7 +83,7 @@ class VideoPlan(io.ComfyNode):
         keyframes=(),
         **widgets,
     ) -> io.NodeOutput:
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         sizes = fill_sizes(parts, width=width, height=height, frames=frames)
         job, _ = with_keyframes(build_job(model, timeline, scope, tuning, **sizes, **widgets), keyframes)
         latents = parts.geometry.latents(job.frames)
@@ -91,12 +92,16 @@ class VideoPlan(io.ComfyNode):
         shown = min(frame, job.frames - 1)
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
         sent = {"sent": max(sent_bytes(parts, job, count)), "once": max(sent_once(parts, job, count))}
-        words = describe(outline, shown, remarks=parts.remarks(job), **sent)
+        free = host.free_bytes(resolve((ranks or RanksChoice()).devices, frames=latents))
+        words = describe(outline, shown, remarks=parts.remarks(job), free=free, **sent)
         return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, words)
 
 
-def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[str]) -> str:
-    """Return the plan in words, with what its model's family says, and the bytes that its busiest rank sends in a call and once."""
+def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[str], free: int | None = None) -> str:
+    """Return the plan in words, with what its model's family says, and the bytes that its busiest rank sends in a call and once.
+
+    `free` are those that every GPU which would work has, if any would.
+    """
     job, memory = outline.job, outline.memory
     sizes = sorted({len(frames) for frames in outline.frames}, reverse=True)
     ranks = f"{len(outline.clips)} rank" + ("s" if len(outline.clips) > 1 else "")
@@ -109,6 +114,7 @@ def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[s
         f"memory a rank: about {_gb(memory.peak)}: weights {_gb(memory.weights)}, and {_gb(memory.denoise)} to denoise, "
         f"or {_gb(memory.decode)} to decode",
         f"memory of ComfyUI for the IMAGE: {_gb(outline.shared_bytes)}",
+        _offload(outline, free),
         *_host_memory(outline),
         _messages(outline, sent, once),
     ]
@@ -125,6 +131,16 @@ def _keyframe(keyframe: Keyframe) -> str:
     where = f"frame {keyframe.frame}" if keyframe.count == 1 else f"frames {keyframe.frame} to {keyframe.last}"
     held = "" if keyframe.strength == 1 else f", held for {keyframe.strength:.0%} of the steps"
     return f"{where}: given{held}; always in the global scope"
+
+
+def _offload(outline: Plan, free: int | None) -> str:
+    """Return a line on what offloading would save and, of GPUs whose free memory is known, what fits."""
+    line = "offload: a rank takes about " + ", ".join(f"{_gb(peak)} with {name}" for name, peak in outline.peaks.items())
+    if free is None:
+        return line
+    fits = fitting(outline.peaks, free)
+    advice = f"{fits} fits" if fits else "none of them fits: use fewer or smaller frames, more ranks, or weights in fp8 or GGUF"
+    return f"{line}; of {_gb(free)} that are free here {advice}"
 
 
 def _messages(outline: Plan, sent: int, once: int) -> str:

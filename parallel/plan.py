@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .families import folder, traffic, weight_files
+from .families import folder, parts, traffic
 from .families.geometry import Geometry
 from .families.table import ModelFolder
-from .job.job import Job
+from .job.job import Job, Offload
 from .maths import clips, places, prompts, scope, slices
 
+OFFLOADS: tuple[Offload, ...] = ("none", "parts", "blocks")  # the fastest first
+HEADROOM = 0.9  # of what is free: allocators round up
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 
 
@@ -31,16 +33,18 @@ class Sight:
 class Memory:
     """Estimated bytes on one rank."""
 
-    weights: int
-    denoise: int  # on top of the weights
-    decode: int
+    weights: int  # the most that is there at once
+    denoise: int  # on top of those that denoise
+    decode: int  # on top of those that decode
+    denoising: int  # weights that are there meanwhile
+    decoding: int
     offloaded: int  # in host memory: weights that wait there
     skips: int  # in host memory: skip tensors, if they are offloaded
 
     @property
     def peak(self) -> int:
         """The most that is in use at once."""
-        return self.weights + max(self.denoise, self.decode)
+        return max(self.weights, self.denoising + self.denoise, self.decoding + self.decode)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Plan:
     messages_a_call: int  # that a rank sends or joins in one call of the net, which is one branch of guidance
     messages_once: int  # before frames are decoded, of what they depend on in other ranks' latents
     memory: Memory  # of the rank with the longest clip
+    peaks: dict[Offload, int]  # bytes on it by what is offloaded
     shared_bytes: int  # the IMAGE, in host memory
 
     @property
@@ -91,6 +96,7 @@ def plan(job: Job, ranks: int, model: ModelFolder | None = None) -> Plan:
         messages_a_call=model.count_messages() if ranks > 1 else 0,
         messages_once=int(ranks > 1 and job.decode and model.decode_reach > 0),
         memory=estimate_memory(model, job, cut[0]),
+        peaks={offload: estimate_peak(model, job, cut[0], offload) for offload in OFFLOADS},
         shared_bytes=image_bytes(job),
     )
 
@@ -156,16 +162,37 @@ def estimate_memory(model: ModelFolder, job: Job, clip: range) -> Memory:
 
     Where the job leaves it to the rank, branches go together and skip tensors stay, as they do when there is room.
     """
-    weights = [job.item_bytes * weight_files.count_numbers(part) for part in model.weight_folders]
-    offloads = job.offload == "parts"
+    weights = {str(part): parts.count_bytes(part, job.item_bytes) for part in model.weighty}
+    at_once = dict(weights)
+    if job.offload == "blocks":
+        at_once = {str(part): round(weights[str(part)] * model.share_at_once(part)) for part in model.weighty}
+    offloads = job.offload in ("parts", "blocks")
     apart, skips = job.tuning.branches == "apart", job.tuning.park_skips
+    every = sum(weights.values())
     return Memory(
-        weights=max(weights) if offloads else sum(weights),
+        weights=max(at_once.values()) if offloads else every,
+        denoising=max(at_once[str(net)] for net in model.nets) if offloads else every,
+        decoding=at_once[str(model.vae)] if offloads else every,
         denoise=model.denoise_bytes(job, len(clip), apart=apart, offload_skips=skips == "always") + slices.CPU_BYTES,
         decode=model.decode_bytes(job, len(frames_of(clip, job, model.geometry))),
-        offloaded=sum(weights) if offloads else 0,
+        offloaded=every if offloads else 0,
         skips=0 if skips == "never" else model.skip_bytes(job, len(clip), apart=apart),
     )
+
+
+def fitting_offload(model: ModelFolder, job: Job, clip: range, free: int) -> Offload:
+    """Return the fastest way to offload with which a clip, in latents, fits into some free bytes of a device; `blocks` if none does."""
+    return fitting({offload: estimate_peak(model, job, clip, offload) for offload in OFFLOADS}, free) or OFFLOADS[-1]
+
+
+def fitting(peaks: dict[Offload, int], free: int) -> Offload | None:
+    """Return the first of some ways to offload whose peak fits into some free bytes; None if none does."""
+    return next((offload for offload, peak in peaks.items() if peak <= HEADROOM * free), None)
+
+
+def estimate_peak(model: ModelFolder, job: Job, clip: range, offload: Offload) -> int:
+    """Estimate the most bytes that a rank's device holds at once if it offloads in some way."""
+    return estimate_memory(model, job.model_copy(update={"offload": offload}), clip).peak
 
 
 def image_bytes(job: Job) -> int:

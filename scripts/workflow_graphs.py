@@ -42,10 +42,10 @@ def of_keyframes(name: str, prompts: str, pictures: dict[str, Node], last: str, 
         },
         [(note, (2020, 100), (360, 240)), (WAN_IMAGES, (2020, 400), (360, 400))],
         [
-            ("Model and ranks", (20, 30, 380, 1340), BLUE),
-            ("What is seen", (420, 30, 440, 1340), GREEN),
-            ("Pictures, and when the video shows them", (880, 30, 700, 1340), GREEN),
-            ("Video", (1600, 30, 380, 1340), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1480), BLUE),
+            ("What is seen", (420, 30, 440, 1480), GREEN),
+            ("Pictures, and when the video shows them", (880, 30, 700, 1480), GREEN),
+            ("Video", (1600, 30, 380, 1480), ORANGE),
         ],
     )
 
@@ -89,9 +89,9 @@ WORKFLOWS = {
             (LARGE, (1280, 280), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1340), BLUE),
-            ("What is seen", (420, 30, 440, 1340), GREEN),
-            ("Video", (880, 30, 380, 1340), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1480), BLUE),
+            ("What is seen", (420, 30, 440, 1480), GREEN),
+            ("Video", (880, 30, 380, 1480), ORANGE),
         ],
     ),
     "wan_text_to_video": Workflow(
@@ -111,9 +111,9 @@ WORKFLOWS = {
             (WAN, (1280, 320), (360, 340)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1340), BLUE),
-            ("What is seen", (420, 30, 440, 1340), GREEN),
-            ("Video", (880, 30, 380, 1340), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1480), BLUE),
+            ("What is seen", (420, 30, 440, 1480), GREEN),
+            ("Video", (880, 30, 380, 1480), ORANGE),
         ],
     ),
     "wan_image_to_video": of_keyframes(
@@ -179,10 +179,10 @@ WORKFLOWS = {
             (LARGE, (1680, 360), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1340), BLUE),
-            ("What is seen", (420, 30, 440, 1340), GREEN),
-            ("A picture to start from", (880, 30, 360, 1340), GREEN),
-            ("Video", (1260, 30, 380, 1340), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1480), BLUE),
+            ("What is seen", (420, 30, 440, 1480), GREEN),
+            ("A picture to start from", (880, 30, 360, 1480), GREEN),
+            ("Video", (1260, 30, 380, 1480), ORANGE),
         ],
     ),
     "refine_video": Workflow(
@@ -216,9 +216,9 @@ WORKFLOWS = {
             (LARGE, (2120, 100), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 1340), BLUE),
-            ("A video to start from", (420, 30, 820, 1340), GREEN),
-            ("The same video with another prompt", (1260, 30, 840, 1340), ORANGE),
+            ("Model and ranks", (20, 30, 380, 1480), BLUE),
+            ("A video to start from", (420, 30, 820, 1480), GREEN),
+            ("The same video with another prompt", (1260, 30, 840, 1480), ORANGE),
         ],
     ),
     "plan_only": Workflow(
@@ -251,8 +251,8 @@ WORKFLOWS = {
             (LARGE, (1680, 330), (360, 360)),
         ],
         [
-            ("Model and ranks", (20, 30, 380, 940), BLUE),
-            ("What is seen", (420, 30, 440, 940), GREEN),
+            ("Model and ranks", (20, 30, 380, 1480), BLUE),
+            ("What is seen", (420, 30, 440, 1480), GREEN),
             ("The plan", (880, 30, 760, 760), ORANGE),
         ],
     ),

@@ -28,9 +28,9 @@ class Workflow:
 def sources(prompts: str, **model: str) -> dict[str, Node]:
     """Return the nodes that say what to make, and with what, in a column of 340 pixels."""
     return {
-        "model": Node("VideoInfinityLoadVideoModel", model, (40, 100), (340, 150)),
-        "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 310), (340, 130)),
-        "scope": Node("VideoInfinityDualScopeAttention", {}, (40, 500), (340, 350)),
+        "model": Node("VideoInfinityLoadVideoModel", model, (40, 100), (340, 250)),
+        "ranks": Node("VideoInfinityWorkerRanks", {}, (40, 530), (340, 130)),
+        "scope": Node("VideoInfinityDualScopeAttention", {}, (40, 720), (340, 350)),
         "timeline": Node("VideoInfinityPromptTimeline", {"timeline": prompts}, (440, 100), (400, 300)),
     }
 

@@ -139,11 +139,13 @@ def server(tmp_path_factory):
     (Imported here: the engine's tests need nothing of it.)
     """
     from harness.comfyui import Server, find_comfyui
+    from harness.wan_loras import write_for_bundled
     from tests import fixed_path
 
     base = tmp_path_factory.mktemp("comfyui")
     python = fixed_path.make(base / "python", find_comfyui()) if fixed_path.can_be_made() else sys.executable
     running = Server(base, python)
+    write_for_bundled(base / "models" / "loras")
     try:
         running.wait_until_up()
         yield running

@@ -17,8 +17,11 @@ def ours(kind: str, **inputs) -> dict:
     return node(f"VideoInfinity{kind}", **inputs)
 
 
+NO_FILES = dict.fromkeys(("model_low", "vae", "text_encoder", "clip_vision"), "none")
 SOURCES = {
-    "model": ours("LoadVideoModel", model="moving-shapes (bundled)", parts="the same folder", dtype="float32", offload="none"),
+    "model": ours(
+        "LoadVideoModel", model="moving-shapes (bundled)", parts="the same folder", dtype="float32", offload="none", **NO_FILES
+    ),
     "ranks": ours("WorkerRanks", devices="cpu,cpu", threads=0, keep_warm=True),  # those of other tests, which are warm
     "timeline": ours("PromptTimeline", timeline="0: a red circle", fade=0, negative=""),
     "scope": ours(
@@ -52,6 +55,7 @@ SOURCES = {
 }
 
 
+LORA = "subject.safetensors"  # of the bundled Wan, which the server's fixture writes
 SIZE = {"width": 64, "height": 64, "frames": 4}
 
 
@@ -85,12 +89,21 @@ def subjects() -> dict[str, dict]:
             "latent": latent,
             "node": ours("ClipParallelDecode", **model_ranks, latent=("latent", 0)),
         },
+        "ClipParallelDecodeToVideo": {
+            **SOURCES,
+            "latent": latent,
+            "node": ours("ClipParallelDecodeToVideo", **model_ranks, latent=("latent", 0), fps=8.0),
+        },
         "ClipParallelEncode": {
             **SOURCES,
             "images": pixels,
             "node": ours("ClipParallelEncode", **model_ranks, images=("images", 0)),
         },
         "VideoPlan": {**SOURCES, "node": plan},
+        "VideoLora": {
+            "model": ours("LoadVideoModel", **{**SOURCES["model"]["inputs"], "model": "moving-shapes-wan (bundled)"}),
+            "node": ours("VideoLora", model=("model", 0), lora=LORA, strength=1.0, net="all"),
+        },
         "Keyframes": {"images": pixels, "node": ours("Keyframes", images=("images", 0), at="0,1s,2,last", strength=1.0)},
     }
     single = {source["class_type"]: {"node": source} for source in SOURCES.values()}

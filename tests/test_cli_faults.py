@@ -13,12 +13,18 @@ from parallel.cli import generate as cli
 from parallel.cli import inits, latents_file, limits, movies
 from parallel.families import folder
 from parallel.job.job import Scope
+from parallel.pool.movie import Movie
 from tests.command_line import command, generate, run, words
 from tests.test_overflow import louder
 
 
 def full(*_):
     raise OSError(28, "No space left on device")
+
+
+def full_from_the_second_frame_on(movie, number, frame, encode=Movie._encode):
+    """As `Movie._encode`, which has one frame to encode when the output is tried."""
+    return encode(movie, number, frame) if number == 0 else full()
 
 
 @pytest.mark.parametrize("fails", ["video", "latents", "report"])
@@ -49,7 +55,7 @@ def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, po
 
 def test_a_video_that_can_not_be_written_leaves_its_latents_though_nobody_asked(tiny, tmp_path, pools, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(movies, "write", full)
+        patch.setattr(Movie, "_encode", full_from_the_second_frame_on)
         assert generate(pools, tiny, "--output", tmp_path / "v.mp4") == 1
     (kept,) = tmp_path.iterdir()
     assert f"its latents are in {kept}: " in capsys.readouterr().err
@@ -59,7 +65,7 @@ def test_a_video_that_can_not_be_written_leaves_its_latents_though_nobody_asked(
 def test_a_run_whose_video_can_not_be_written_can_go_on_from_its_snapshot(tiny, tmp_path, pools, monkeypatch, capsys):
     snapshot = tmp_path / "s"
     with monkeypatch.context() as patch:
-        patch.setattr(movies, "write", full)
+        patch.setattr(Movie, "_encode", full_from_the_second_frame_on)
         assert generate(pools, tiny, "--output", tmp_path / "v.mp4", "--snapshot", snapshot) == 1
     assert f"--resume {snapshot} decodes and writes it again" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [snapshot]

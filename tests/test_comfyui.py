@@ -22,6 +22,7 @@ VIDEO_WORKFLOWS = [
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
+    "VideoInfinityVideoLora",
     "VideoInfinityWorkerRanks",
     "VideoInfinityDualScopeAttention",
     "VideoInfinitySpeedMemory",
@@ -29,6 +30,7 @@ NODES = [
     "VideoInfinityKeyframes",
     "VideoInfinityClipParallelSampler",
     "VideoInfinityClipParallelDecode",
+    "VideoInfinityClipParallelDecodeToVideo",
     "VideoInfinityClipParallelEncode",
     "VideoInfinityVideoPlan",
 ]

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from parallel.cli import inits, movies
-from parallel.cli.movies import _bytes
 from parallel.job.errors import JobRefused
+from parallel.pool.movie import as_bytes
 
 
 def ramp(frames=5) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_a_folder_of_frames_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(JobRefused, match=r"is not empty, and old frames would mix with new ones: use a new one$"):
         movies.check_output(tmp_path / "empty")
     broken = torch.cat([ramp(2), torch.full((1, 32, 48, 3), float("nan"))])
-    monkeypatch.setattr(movies, "_bytes", lambda frame: 1 / 0 if frame.isnan().any() else _bytes(frame))
+    monkeypatch.setattr(movies, "as_bytes", lambda frame: 1 / 0 if frame.isnan().any() else as_bytes(frame))
     with pytest.raises(ZeroDivisionError):
         movies.write(broken, tmp_path / "new", 8)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]

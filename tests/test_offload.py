@@ -10,7 +10,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.jobs import job as unet_job
-from parallel.layers.offload import SLOTS, WaitingBlocks, block_by_block, borrowed, tensors_of
+from parallel.families import folder
+from parallel.layers.offload import WaitingBlocks, block_by_block, borrowed, tensors_of
+from parallel.maths.slices import BLOCKS_AT_ONCE
+from parallel.models import table
+from parallel.plan import fitting, plan
+from parallel.sampler import load
 from tests.test_wan import narrow
 
 CPU = torch.device("cpu")
@@ -47,7 +52,7 @@ def test_blocks_do_the_same_from_a_few_places_on_the_device(count):
             block.register_forward_pre_hook(lambda module, _: inside.append(module[0].weight.data_ptr()))
         assert torch.equal(net(x), expected) and torch.equal(net(x), expected)
     places = set(inside) - set(own)
-    assert len(places) == min(count, SLOTS) and set(net.seen) <= set(own), "back in host memory after each call"
+    assert len(places) == min(count, BLOCKS_AT_ONCE) and set(net.seen) <= set(own), "back in host memory after each call"
     assert [tensor.data_ptr() for tensor in tensors_of(net)] == own
 
 
@@ -122,7 +127,7 @@ def test_ranks_of_a_machine_share_the_weights_that_wait(tmp_path):
     net, before = nn.Sequential(*blocks), anonymous()
     with block_by_block(net, blocks, CPU), torch.inference_mode():
         net(torch.ones(1))
-        assert anonymous() - before < (SLOTS + 1) * large, "8 of them are at work"
+        assert anonymous() - before < (BLOCKS_AT_ONCE + 1) * large, "8 of them are at work"
 
 
 class Loaded(nn.Module):
@@ -134,3 +139,31 @@ class Loaded(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.weight.mean()
+
+
+@pytest.mark.parametrize("family", ["UNet3D", "Wan"])
+def test_the_share_of_a_net_that_is_on_the_device_is_that_of_its_weights(tiny, wan, family):
+    host = folder.inspect(str(tiny if family == "UNet3D" else wan))
+    model = table.load(host, torch.float32)
+    net, (part, *_) = model.nets[0], host.nets
+    sizes = sorted(sum(tensor.numel() for tensor in block.parameters()) for block in model.blocks(net))
+    every = sum(tensor.numel() for tensor in net.parameters())
+    at_once = every - sum(sizes[:-BLOCKS_AT_ONCE])
+    assert host.share_at_once(part) == pytest.approx(at_once / every, rel=1e-6)
+    assert host.share_at_once(host.vae) == 1
+
+
+def test_a_plan_says_what_offloading_saves_and_what_fits(wan):
+    peaks = plan(narrow(wan), 2).peaks
+    assert list(peaks) == ["none", "parts", "blocks"] and peaks["none"] > peaks["parts"] >= peaks["blocks"]
+    assert [fitting(peaks, free) for free in (peaks["none"] * 2, int(peaks["parts"] * 1.2), 1)] == ["none", "parts", None]
+
+
+def test_a_rank_chooses_what_fits_its_device(wan, monkeypatch):
+    job = narrow(wan)
+    model, peaks = table.load(folder.inspect(str(wan)), torch.float32), plan(job, 1).peaks
+    for free, expected in ((None, "none"), (peaks["none"] * 2, "none"), (int(peaks["parts"] * 1.2), "parts"), (1, "blocks")):
+        monkeypatch.setattr(load, "free_bytes", lambda _, free=free: free)
+        assert load.choose_offload(model, job, range(12), torch.device("meta")) == expected
+    by_hand = job.model_copy(update={"offload": "parts"})
+    assert load.choose_offload(model, by_hand, range(12), torch.device("meta")) == "parts", "what was set by hand stands"

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..job import timeline
 from ..job.errors import JobRefused
+from ..job.files import Lora, ModelFiles
 from ..job.job import Frozen, Job, Noise, Prompt, Scope, Tuning, checked
 from . import keyframes
 
@@ -70,8 +71,18 @@ def _default(name: str) -> Any:
 
 
 def _add_model(add: Add) -> None:
-    add("--model", default=str(BUNDLED), help="a diffusers model folder")
-    add("--parts", help="a second folder, for what the first one lacks (text encoder, tokenizer, VAE, scheduler)")
+    lora = "a LoRA, FILE:STRENGTH (FILE alone: 1), again for each; FILE:STRENGTH:high or :low for one of Wan 2.2's two nets"
+    add(
+        "--model",
+        default=str(BUNDLED),
+        help="a diffusers model folder; or a Wan's net in one file, .safetensors or .gguf, with:",
+    )
+    add("--model-low", help="of Wan 2.2 A14B: the file of the net for low noise")
+    add("--vae", help="the file of the VAE")
+    add("--text-encoder", help="the file of the text encoder (UMT5, as ComfyUI has it)")
+    add("--clip-vision", help="of Wan 2.1 from images: the file of CLIP's vision tower")
+    add("--parts", help="a folder, for what the others lack (text encoder, tokenizer, VAE, scheduler)")
+    add("--lora", action="append", type=_lora, metavar="FILE:STRENGTH", help=lora)
 
 
 def _add_prompts(add: Add) -> None:
@@ -110,7 +121,11 @@ def _add_devices(add: Add) -> None:
     add("--devices", default="auto", help="auto, or one device a rank: cpu,cpu or cuda:0,cuda:1")
     add("--threads", type=int, help="threads of a CPU rank (default: the cores, shared out)")
     add("--dtype", default=_default("dtype"), help="float32, float16 or bfloat16")
-    add("--offload", default=_default("offload"), help="none, or parts: what a phase does not use waits in host memory")
+    add(
+        "--offload",
+        default=_default("offload"),
+        help="none; parts: what a phase does not use waits in host memory; blocks: so do a net's blocks; auto: what fits",
+    )
 
 
 def _add_scope(add: Add) -> None:
@@ -212,6 +227,28 @@ def _scales(text: str) -> tuple[float, ...]:
     return scales
 
 
+def _lora(text: str) -> Lora:
+    """Read a LoRA's file, its strength and its net."""
+    file, strength, net = text, "1", "all"
+    if file.endswith((":high", ":low")):
+        file, _, net = file.rpartition(":")
+    before, _, last = file.rpartition(":")
+    if before and _is_number(last):
+        file, strength = before, last
+    try:
+        return checked(Lora, file=file, strength=float(strength), net=net)
+    except JobRefused as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def build_job(args: argparse.Namespace) -> Job:
     """Return the Job that the arguments ask for, but for its keyframes; raise JobRefused."""
     said = [text for text in (args.prompt, args.timeline) if text is not None]
@@ -245,7 +282,8 @@ def build_job(args: argparse.Namespace) -> Job:
     scale, *second = args.guidance
     renamed = {"num_inference_steps": args.steps, "guidance_scale": scale, "guidance_scale_2": second[0] if second else None}
     noise = {"kind": args.noise, "window": args.noise_window, "stride": args.noise_stride, "share": args.noise_share}
-    settings = {"noise": noise, "scope": scope, "tuning": tuning}
+    files = checked(ModelFiles, **{name: getattr(args, name) for name in ModelFiles.model_fields})
+    settings = {"noise": noise, "scope": scope, "tuning": tuning, "files": files, "loras": tuple(args.lora or ())}
     return checked(Job, prompts=prompts, **settings, **{name: getattr(args, name) for name in same}, **renamed)
 
 

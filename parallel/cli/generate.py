@@ -9,7 +9,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,11 +19,12 @@ from ..families import folder
 from ..families.latent_format import LatentFormat
 from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
+from ..job.files import ModelFiles
 from ..job.job import Job
 from ..plan import keys_notice
 from ..pool import Pool, Video
 from ..pool.devices import resolve
-from ..pool.snapshot_file import Keeper, Stored, load
+from ..pool.snapshot_file import OPTIONAL, Keeper, Stored, load
 from ..pool.whole import check_file, whole
 from . import inits, keyframes, latents_file, movies
 from .arguments import build_job, build_parser, check_resume, check_run
@@ -79,7 +81,8 @@ def check_files(args: argparse.Namespace) -> None:
     for file in files[1:]:
         if os.path.dirname(file) == files[0]:
             raise JobRefused(f"{file} would be in the output folder, which is for frames alone: put it elsewhere")
-    given = [("init", args.init), ("timeline", args.timeline)]
+    given = [(name, getattr(args, name)) for name in ("init", "timeline", "model", *ModelFiles.model_fields)]
+    given += [("lora", lora.file) for lora in args.lora or ()]
     given += [(wish.option, str(wish.file)) for wish in [*(args.image or ()), *(args.video or ())]]
     for name, file in given:
         if file and os.path.realpath(file) in files:
@@ -92,7 +95,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     stored = read_stored(args)
     job, pixels = with_keyframes(args, build_job(args)) if stored is None else (stored.job, stored.keyframes)
     model = None if stored is None else stored.model
-    model = model or folder.inspect(job.model, job.parts)
+    model = model or folder.inspect(job.model, job.parts, job.files)
     devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
     folder.check(job, len(devices), model)
     check_open_files(len(devices))
@@ -105,9 +108,11 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
         check_file(Path(file))
     init = read_init(args, job, model)
     file = args.snapshot or args.resume
-    keeper = Keeper(Path(file), job, args.snapshot_seconds, pixels) if file else None
+    given = {"keyframes": pixels} if stored is None else {name: getattr(stored, name) for name in OPTIONAL}
+    keeper = Keeper(Path(file), job, args.snapshot_seconds, **given) if file else None
     bar = Bar()
-    with open_pool(devices, args.threads, restarts=args.restarts) as pool:
+    with open_pool(devices, args.threads, restarts=args.restarts) as pool, ExitStack() as writing:
+        movie = writing.enter_context(movies.streaming(output, job))
         try:
             video = pool.run(
                 job,
@@ -117,6 +122,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
                 keyframes=pixels,
                 stored=stored,
                 keeper=keeper,
+                movie=movie,
                 on_step=bar,
                 on_notice=notice,
                 should_stop=should_stop,
@@ -127,7 +133,8 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
             raise
         finally:
             bar.close()
-    failed = write_all(args, job, video, model.latent_format)
+        finish = writing.close if movie is not None else partial(write_frames, video, output, job)
+        failed = write_all(args, job, video, model.latent_format, write_video=finish)
     if keeper is not None and not failed:
         keeper.discard()
     return failed
@@ -138,14 +145,21 @@ def notice(text: str) -> None:
     warn(f"note: {text}")
 
 
-def write_all(args: argparse.Namespace, job: Job, video: Video, form: LatentFormat) -> list[str]:
+def write_frames(video: Video, output: Path, job: Job) -> None:
+    """Write the frames of a video, all at once."""
+    assert video.frames is not None, "the job asks for frames, and nobody has taken them"
+    movies.write(video.frames, output, job.fps)
+
+
+def write_all(
+    args: argparse.Namespace, job: Job, video: Video, form: LatentFormat, *, write_video: Callable[[], None]
+) -> list[str]:
     """Write what a run made, each file whether the others can be or not; return what could not be, why, and what is left."""
-    assert video.frames is not None, "the job asks for frames"
-    frames, output, began = video.frames, Path(args.output), time.perf_counter()
+    output, began = Path(args.output), time.perf_counter()
     no_latents: list[str] = []
     if args.latents:  # first: they are what took the time
         no_latents = try_to_write(args.latents, lambda: latents_file.save(Path(args.latents), video.latents, form))
-    no_video = try_to_write(args.output, lambda: movies.write(frames, output, job.fps))
+    no_video = try_to_write(args.output, write_video)
     failed = [*no_latents, *no_video]
     if args.report:
         report = build_report(video, time.perf_counter() - began)

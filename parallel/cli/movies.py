@@ -1,20 +1,18 @@
 """Videos out, with PyAV and Pillow: a file, or a folder of pictures, that appears whole or not at all."""
 
 import os
-from fractions import Fraction
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import av
-import numpy as np
 import torch
 from PIL import ExifTags, Image
 
 from ..job.errors import JobRefused
+from ..job.job import Job
+from ..pool.movie import CODECS, REFUSALS, Movie, as_bytes, writing
 from ..pool.whole import rehearsal, whole
 
-CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
-# By libraries, of what they can't write; torch's own words for no memory are a RuntimeError.
-REFUSALS = (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError, av.FFmpegError)
 SLOWEST = 0.01  # frames a second of a file: below about 0.001 FFmpeg takes 24 instead, without a word
 MAX_WEBP = 2**31 - 1  # milliseconds
 
@@ -53,6 +51,14 @@ def _check_kind(path: Path, *, height: int, width: int, fps: float, frames: int)
         raise JobRefused(f"output {path} is a folder: give the name of a file in it")
 
 
+@contextmanager
+def streaming(path: Path, job: Job) -> Iterator[Movie | None]:
+    """Give what a job's frames go into as they come, as `pool.movie.writing` does; None for a kind of file that wants all at once."""
+    size = {"frames": job.frames, "height": job.height, "width": job.width}
+    with writing(path, **size, fps=job.fps) if path.suffix.lower() in CODECS else nullcontext() as movie:
+        yield movie
+
+
 def write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
     """Write float frames in [0, 1] to a file or, without a suffix, to a folder of numbered PNG files.
 
@@ -69,36 +75,23 @@ def _write(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
     if kind == "":
         path.mkdir()
         for number, frame in enumerate(frames_THWC):
-            Image.fromarray(_bytes(frame)).save(path / f"{number:06d}.png")
+            Image.fromarray(as_bytes(frame)).save(path / f"{number:06d}.png")
     elif kind == ".webp":
         _write_webp(frames_THWC, path, milliseconds=_milliseconds(fps))
     else:
-        _write_stream(frames_THWC, path, fps)
+        count, height, width = frames_THWC.shape[:3]
+        with writing(path, frames=count, height=height, width=width, fps=fps) as movie:
+            for number, frame in enumerate(frames_THWC):
+                movie.write(number, frame)
 
 
 def _write_webp(frames_THWC: torch.Tensor, path: Path, *, milliseconds: int) -> None:
     """Write an animated .webp. Its encoder makes one frame of neighbours that are alike: a note says how many they were."""
     note = Image.Exif()
     note[ExifTags.Base.ImageDescription] = f"{len(frames_THWC)} frames of {milliseconds} ms"
-    first, *rest = (Image.fromarray(_bytes(frame)) for frame in frames_THWC)
+    first, *rest = (Image.fromarray(as_bytes(frame)) for frame in frames_THWC)
     first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=90, exif=note)
-
-
-def _write_stream(frames_THWC: torch.Tensor, path: Path, fps: float) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(CODECS[path.suffix.lower()], rate=Fraction(fps).limit_denominator(1000))
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width = frames_THWC.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "16"}
-        for frame in frames_THWC:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(_bytes(frame), format="rgb24")))
-        container.mux(stream.encode())
 
 
 def _milliseconds(fps: float) -> int:
     return max(1, round(1000 / fps))
-
-
-def _bytes(frame_HWC: torch.Tensor) -> np.ndarray:
-    return (frame_HWC * 255).round().to(torch.uint8).numpy()

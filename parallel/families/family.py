@@ -1,13 +1,12 @@
 """What the host halves of all families have in common: four parts beside the net, a geometry, a scheduler; and what follows from them."""
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
 from ..job.job import Frozen, Job
 from .geometry import Geometry
-from .parts import Place
+from .parts import Part, Place
 
 
 class Family(Frozen):
@@ -24,9 +23,9 @@ class Family(Frozen):
     # is stepped as the whole would be. Any other class might draw noise by batch or look across frames, and is refused by name.
     schedulers: ClassVar[dict[str, str]]
 
-    vae: Place
-    text_encoder: Place
-    tokenizer: Place
+    vae: Part
+    text_encoder: Part | None = None  # of files, where the prompts come encoded with each job
+    tokenizer: Part | None = None
     scheduler: Place
     scheduler_class: str
     solver_order: int = Field(ge=1, le=3)
@@ -39,10 +38,20 @@ class Family(Frozen):
         return self.geometry.scale
 
     @property
-    def weight_folders(self) -> tuple[Path, ...]:
+    def weighty(self) -> tuple[Part, ...]:
         """The parts that have weights."""
         found = (getattr(self, name) for name in self.parts_with_weights)
-        return tuple(folder for folder in found if folder is not None)
+        return tuple(part for part in found if part is not None)
+
+    @property
+    def nets(self) -> tuple[Part, ...]:
+        """The parts that denoise."""
+        found = (getattr(self, name) for name in self.parts_with_weights if name.startswith(self.net))
+        return tuple(part for part in found if part is not None)
+
+    def share_at_once(self, part: Part) -> float:
+        """Return which share of a part's weights is on a device while the blocks of nets wait in host memory: all of a part without blocks."""
+        return 1.0
 
     @property
     def picture_tokens(self) -> tuple[int, int, int] | None:

@@ -1,29 +1,58 @@
-"""A model folder -> what its family makes of it: read from JSON and safetensors headers alone, once, before any rank works."""
+"""A model, a folder or files -> what its family makes of it: read from JSON and headers of weights alone, once, before any rank works."""
 
 from pathlib import Path
 
 from ..job.errors import JobRefused
+from ..job.files import ModelFiles
 from ..job.job import Job
 from . import weight_files
 from .parts import TRAINING, class_of, find
 from .safety import check_files, check_links, read_config
-from .table import FAMILIES, ModelFolder
+from .single_file import Role
+from .table import FAMILIES, IN_FILES, ModelFolder
 
+NO_FILES = ModelFiles()
 OF_ITSELF = ("model_index.json", TRAINING)  # files of a model's folder, which are of no part
 
 
-def inspect(model: str, parts: str | None = None) -> ModelFolder:
-    """Return what a model folder holds, with `parts` for what it lacks; raise JobRefused if it can't be run, or is not safe."""
+def inspect(model: str, parts: str | None = None, files: ModelFiles = NO_FILES) -> ModelFolder:
+    """Return what a model is, a folder or a net's file, with `parts` and `files` for what it lacks.
+
+    Raises JobRefused if it can't be run, or is not safe.
+    """
+    if parts is not None and not Path(parts).is_dir():
+        raise JobRefused(f"parts folder {parts} does not exist: give a folder in diffusers format")
     try:
-        return _inspect(model, parts)
+        return _inspect_files(Path(model), files, parts) if Path(model).is_file() else _inspect(model, parts, files)
     except OSError as error:
         raise JobRefused(
             f"{error.filename or model} can not be read ({error.strerror}): is it a whole file, and yours to read?"
         ) from None
 
 
-def _inspect(model: str, parts: str | None) -> ModelFolder:
+def roles_in(file: str) -> frozenset[Role]:
+    """Return what of a model a file can be: nothing, if it can't be run or read."""
+    try:
+        return frozenset().union(*(family.roles_in(Path(file)) for family in IN_FILES))
+    except (JobRefused, OSError):
+        return frozenset()
+
+
+def _inspect_files(model: Path, files: ModelFiles, parts: str | None) -> ModelFolder:
+    for family in IN_FILES:
+        found = family.read_files(model, files, parts)
+        if found is not None:
+            return found
+    raise JobRefused(
+        f"model {model} holds no net that this version knows: it runs single files of Wan 2.1, 2.2 A14B and 2.2 TI2V-5B"
+    )
+
+
+def _inspect(model: str, parts: str | None, files: ModelFiles) -> ModelFolder:
     root = Path(model)
+    for name, file in files:
+        if file is not None:
+            raise JobRefused(f"{name} {file} goes with a net that is a file, too; model {model} is a folder: leave it out")
     if not root.is_dir():
         raise JobRefused(f"model folder {model} does not exist: give a folder in diffusers format")
     net = _net_of(root)
@@ -32,8 +61,6 @@ def _inspect(model: str, parts: str | None) -> ModelFolder:
     if named not in FAMILIES:
         raise JobRefused(f"model folder {model} holds a {named}: this version runs {', '.join(FAMILIES)}")
     family = FAMILIES[named]
-    if parts is not None and not Path(parts).is_dir():
-        raise JobRefused(f"parts folder {parts} does not exist: give a folder in diffusers format")
     optional = [name for name in family.optional_parts if (root / name).is_dir()]
     places = {family.net: net, **find([*family.other_parts, *optional], root, parts)}
     for place in places.values():
@@ -55,7 +82,7 @@ def _net_of(root: Path) -> Path:
 def check(job: Job, ranks: int, model: ModelFolder | None = None) -> ModelFolder:
     """Return the job's model, `model` if it was inspected already; raise JobRefused if it can't run the job on so many ranks."""
     if model is None:
-        model = inspect(job.model, job.parts)
+        model = inspect(job.model, job.parts, job.files)
     most = model.geometry.latents(job.frames)
     if ranks > most:
         raise JobRefused(f"cannot cut {job.frames} frames into {ranks} clips: use at most {most} ranks")

@@ -1,4 +1,4 @@
-"""The parts of a model folder: where each one is, and the sizes in its configuration. Nothing is imported, unpickled or loaded."""
+"""The parts of a model, each a folder or one file: where it is, and the sizes in its configuration. Nothing is unpickled or loaded."""
 
 import os
 from collections.abc import Iterable
@@ -9,12 +9,37 @@ from pydantic import AfterValidator
 
 from ..job.errors import JobRefused
 from ..job.job import Frozen, checked
+from . import weight_files
 from .safety import check_pulled, read_config
+from .single_file import SingleFile
 
 Sizes = TypeVar("Sizes", bound=Frozen)
 TRAINING = "training.json"  # of this pack's own, beside a model's parts; a released model's folder has none
 # A part's folder, absolute: it means the same to a rank, and after the host went to work in another folder.
 Place = Annotated[Path, AfterValidator(lambda place: Path(os.path.abspath(place)))]
+Part = Place | SingleFile
+
+
+def config_of(part: Part) -> dict[str, Any]:
+    """Return a part's configuration: that of its folder, or what the shapes in its file say."""
+    return part.config if isinstance(part, SingleFile) else read_config(part / "config.json")
+
+
+def said_by(part: Part) -> Path:
+    """Return the file that a part's configuration comes from."""
+    return part.file if isinstance(part, SingleFile) else part / "config.json"
+
+
+def count_numbers(part: Part) -> int:
+    """Return how many numbers a part's weights hold; raise JobRefused if a file of a folder is broken."""
+    if isinstance(part, SingleFile):
+        return part.plain_numbers + part.quantized_numbers
+    return weight_files.count_numbers(part)
+
+
+def count_bytes(part: Part, item: int) -> int:
+    """Return the bytes that a part's weights take in memory, in a type of so many bytes a number."""
+    return part.count_bytes(item) if isinstance(part, SingleFile) else item * weight_files.count_numbers(part)
 
 
 def find(names: Iterable[str], root: Path, parts: str | None) -> dict[str, Path]:
@@ -30,15 +55,16 @@ def _find(name: str, root: Path, parts: str | None) -> Path:
     raise JobRefused(f"model folder {root} has no {name}: give a second folder that has one as `parts`")
 
 
-def read_sizes(form: type[Sizes], part: Path) -> Sizes:
+def read_sizes(form: type[Sizes], part: Part) -> Sizes:
     """Return the sizes that a part's configuration gives; those that it leaves out or null have diffusers' defaults."""
-    config = read_config(part / "config.json")
+    config = config_of(part)
     if isinstance(config.get("text_config"), dict):  # a whole CLIP's, of which the text encoder is loaded
         config = config["text_config"]
     try:
         return checked(form, **{name: config[name] for name in form.model_fields if config.get(name) is not None})
     except JobRefused as error:
-        raise JobRefused(f"{part / 'config.json'}: {error}: get the folder again") from None
+        what = "file" if isinstance(part, SingleFile) else "folder"
+        raise JobRefused(f"{said_by(part)}: {error}: get the {what} again") from None
 
 
 def read_known(file: Path, known: Sizes) -> Sizes:
@@ -61,11 +87,13 @@ def class_of(part: Path, config: dict[str, Any]) -> str:
     return str(named[0] if isinstance(named, list) and named else named)
 
 
-def check_class(part: Path, wanted: tuple[str, ...], model_types: tuple[str, ...] = ()) -> None:
+def check_class(part: Part, wanted: tuple[str, ...], model_types: tuple[str, ...] = ()) -> None:
     """Raise JobRefused unless a part is of one of some classes, or names none and is of one of some `model_types`.
 
-    Nor may its weights be quantized.
+    Nor may its weights be quantized, as diffusers does it. A single file was recognised by its weights.
     """
+    if isinstance(part, SingleFile):
+        return
     config = read_config(part / "config.json")
     kind = class_of(part, config)
     if kind not in wanted and not (kind == "None" and config.get("model_type") in model_types):

@@ -44,9 +44,14 @@ def read_config(file: Path) -> dict[str, Any]:
         raise JobRefused(f"{file} asks to run code of its own (auto_map): use a model that runs on diffusers' classes")
     nested = config.get("text_config")  # of a whole CLIP: its text encoder's
     for sizes in (config, nested if isinstance(nested, dict) else {}):
-        for key in SIZES:
-            _check_size(file, key, sizes.get(key))
+        check_sizes(file, sizes)
     return config
+
+
+def check_sizes(file: Path, config: dict[str, Any]) -> None:
+    """Raise JobRefused if a configuration asks for sizes that no model has."""
+    for key in SIZES:
+        _check_size(file, key, config.get(key))
 
 
 def _check_size(file: Path, key: str, value: Any) -> None:
@@ -89,6 +94,11 @@ def claimed_header(file: Path) -> int:
 
 def weight_count(file: Path) -> int:
     """Return how many numbers a .safetensors file holds; raise JobRefused if it is cut short or none."""
+    return sum(weight_counts(file).values())
+
+
+def weight_counts(file: Path) -> dict[str, int]:
+    """Return how many numbers each weight of a .safetensors file holds, by its name; raise what `weight_count` does."""
     check_pulled(file)
     try:
         size = file.stat().st_size
@@ -97,11 +107,11 @@ def weight_count(file: Path) -> int:
             if length > min(MAX_HEADER, size):
                 raise ValueError(f"its header claims {length} bytes")
             header = json.loads(opened.read(length))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        end = max((entry["data_offsets"][1] for entry in tensors), default=0)
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
         if 8 + length + end != size:
             raise ValueError(f"wanted {8 + length + end} bytes, got {size}")
-        return sum(_product(entry["shape"]) for entry in tensors)
+        return {name: _product(entry["shape"]) for name, entry in tensors.items()}
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, struct.error, OSError) as error:
         raise JobRefused(f"{file} is cut short or broken ({error}): get the file again") from None
 

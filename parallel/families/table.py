@@ -12,4 +12,5 @@ from .unet3d import UNet3D
 from .wan import Wan
 
 FAMILIES: dict[str, type[UNet3D] | type[Wan]] = {"UNet3DConditionModel": UNet3D, "WanTransformer3DModel": Wan}
+IN_FILES = (Wan,)  # those whose nets people have as single files
 ModelFolder = Annotated[UNet3D | Wan, Field(discriminator="family")]

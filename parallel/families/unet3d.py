@@ -4,19 +4,23 @@ What its folder holds, how frames become latents, which schedulers suit it, and 
 file. The formulas of its net are in unet_shape.py. Its rank half is models/unet3d.py and, as yet, a part of the sampler (table.py).
 """
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ..job.errors import JobRefused
+from ..job.files import Lora
 from ..job.job import DType, Frozen, Job, checked
-from . import parts
+from ..maths.slices import BLOCKS_AT_ONCE
+from . import lora, parts, unet_lora, weight_files
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
-from .parts import Place
+from .parts import Part, Place
 from .pinning import Pinning
 from .safety import read_config
 from .unet_shape import UNetShape, count_messages, exchanges, peak_numbers, skip_numbers
@@ -26,6 +30,7 @@ VAES = ("AutoencoderKL",)
 TEXT_ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel")
 TEXT_MODEL_TYPES = ("clip_text_model", "clip")  # of a text encoder whose configuration names no class
 TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+BLOCK = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.")  # how the names of its weights begin
 DECODER_TENSORS = 7  # of a frame's full size that are alive at once while the VAE decodes
 
 
@@ -78,8 +83,11 @@ class UNet3D(Family):
     decoded_at_once: ClassVar[int] = 8  # frames: what the decoder does, and what a plan reckons with
 
     family: Literal["UNet3DConditionModel"] = "UNet3DConditionModel"
+    text_encoder: Place
+    tokenizer: Place
     unet: Place
     unet_shape: UNetShape
+    text_width: int  # numbers of a prompt's token, as the net takes it
     vae_channels: int  # of its layers at full size
     scaling_factor: float = Field(gt=0, allow_inf_nan=False)  # the VAE's raw latents times it are what the net sees
     own_size: tuple[int, int] | None  # height and width in pixels that its configuration names
@@ -100,6 +108,7 @@ class UNet3D(Family):
             scheduler_class=parts.class_of(places["scheduler"], scheduler),
             solver_order=scheduler.get("solver_order", 2),
             unet_shape=parts.read_sizes(UNetShape, places["unet"]),
+            text_width=ends.cross_attention_dim,
             vae_channels=vae.block_out_channels[0],
             latent_channels=ends.in_channels,
             geometry=Geometry(scale=scale),
@@ -132,10 +141,16 @@ class UNet3D(Family):
         """Return what a scheduler of a class has in place of the folder's configuration."""
         return {}
 
+    def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
+        """Return what a plan says of LoRAs; raise JobRefused if one can't be put into this model."""
+        return lora.remarks(loras, partial(unet_lora.read, unet=self.unet), nets=1)
+
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""
         if job.guidance_scale_2 is not None:
             raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
+        if job.num_inference_steps:
+            self.lora_remarks(job.loras)
         if job.shift is not None:
             raise JobRefused("shift: this model's schedule is not one of flow matching, and has no shift: leave it out")
         if job.tuning.travel != "auto":
@@ -144,8 +159,8 @@ class UNet3D(Family):
             raise JobRefused("places, rotate, full_windows: they are of 3D attention, which this model has not: leave them out")
 
     def remarks(self, job: Job) -> list[str]:
-        """Return what else a plan says of a job: nothing."""
-        return []
+        """Return what else a plan says of a job: its LoRAs."""
+        return self.lora_remarks(job.loras) if job.num_inference_steps else []
 
     def count_messages(self) -> int:
         """Return how many exchanges one UNet call makes."""
@@ -164,6 +179,12 @@ class UNet3D(Family):
     def norm_groups(self) -> int:
         """The groups of the UNet's group norms, whose moments travel with frames."""
         return self.unet_shape.norm_num_groups
+
+    def share_at_once(self, part: Part) -> float:
+        if part != self.unet:
+            return 1.0
+        blocks = sorted(weight_files.count_blocks(self.unet, BLOCK))
+        return 1 - sum(blocks[:-BLOCKS_AT_ONCE]) / parts.count_numbers(part)
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a UNet call on a clip keeps at once, besides those of a slice at work.

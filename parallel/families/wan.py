@@ -4,22 +4,27 @@ What its folder holds, how frames become latents, which schedulers suit it, and 
 VAE are in wan_shape.py and wan_vae_shape.py. Its rank half is models/wan.py.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ..job.errors import JobRefused
+from ..job.files import Lora, ModelFiles
 from ..job.job import DType, Job, checked
-from . import flow, parts, wan_fit
+from ..maths.slices import BLOCKS_AT_ONCE
+from . import flow, lora, parts, wan_files, wan_fit, wan_lora, wan_parts
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
-from .parts import Place
+from .parts import Part, Place
 from .pinning import Pinning
 from .safety import read_config
-from .wan_index import Training, read_pipeline, read_training
+from .single_file import Role, SingleFile
+from .wan_index import Pipeline, Training, known_of_files, read_pipeline, read_training
 from .wan_pictures import Looking, read_looking
 from .wan_shape import FLOAT32, ClipCall, WanShape, exchanges
 from .wan_vae_shape import WanVAESizes, decode_numbers, decode_reach
@@ -43,9 +48,9 @@ class Wan(Family):
     shares_text: ClassVar[bool] = True  # its text encoder has 11 GB: one rank of a machine loads it
 
     family: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
-    transformer: Place
-    transformer_2: Place | None = None
-    image_encoder: Place | None = None
+    transformer: Part
+    transformer_2: Part | None = None
+    image_encoder: Part | None = None
     image_processor: Place | None = None
     shape: WanShape
     vae_sizes: WanVAESizes
@@ -56,28 +61,29 @@ class Wan(Family):
     looking: Looking | None = None  # at pictures, of a net that takes their tokens
 
     @classmethod
-    def read(cls, places: dict[str, Path]) -> "Wan":
-        """Return the model whose parts lie in some folders; raise JobRefused unless they are whole and work together."""
+    def read(cls, places: Mapping[str, Part]) -> "Wan":
+        """Return the model whose parts lie in some folders or files; raise JobRefused unless they are whole and work together."""
         shape, vae = parts.read_sizes(WanShape, places["transformer"]), parts.read_sizes(WanVAESizes, places["vae"])
         wan_fit.check(shape, vae, places)
-        scheduler = read_config(places["scheduler"] / "scheduler_config.json")
-        wan_fit.check_schedule(places["scheduler"] / "scheduler_config.json", scheduler)
-        pipeline = read_pipeline(places["transformer"].parent)
+        settings = places["scheduler"]
+        assert isinstance(settings, Path), "it has no weights, and is a folder"
+        scheduler = read_config(settings / "scheduler_config.json")
+        wan_fit.check_schedule(settings / "scheduler_config.json", scheduler)
+        pipeline, training = _about(shape, places)
         if (pipeline.boundary_ratio is None) != ("transformer_2" not in places):
             got = "transformer_2" if pipeline.boundary_ratio is None else "boundary_ratio"
             raise JobRefused(
-                f"{places['transformer'].parent}: wanted transformer_2 together with boundary_ratio in model_index.json, which says "
+                f"{parts.said_by(places['transformer']).parents[1]}: wanted transformer_2 together with boundary_ratio in model_index.json, which says "
                 f"from where on it is at work, got {got} alone: get the folder again"
             )
         looking = read_looking(shape, places)
         if looking is None:  # a folder may have parts that its net has no use for
             places = {name: place for name, place in places.items() if name not in ("image_encoder", "image_processor")}
-        training = read_training(places["transformer"].parent, pipeline)
         packing = {"scale": vae.scale_factor_spatial, "frames_per_latent": vae.scale_factor_temporal}
         return checked(
             cls,
             **places,
-            scheduler_class=parts.class_of(places["scheduler"], scheduler),
+            scheduler_class=parts.class_of(settings, scheduler),
             solver_order=scheduler.get("solver_order", 2),
             shape=shape,
             vae_sizes=vae,
@@ -90,10 +96,26 @@ class Wan(Family):
             looking=looking,
         )
 
+    @classmethod
+    def read_files(cls, model: Path, files: ModelFiles, parts_folder: str | None) -> "Wan | None":
+        """Return the model whose net is in a file, None if that holds none of this family; raise JobRefused if it can't be run."""
+        net = wan_files.find_net(model)
+        return None if net is None else cls.read(wan_parts.find_parts(net, files, parts_folder))
+
+    @classmethod
+    def roles_in(cls, file: Path) -> frozenset[Role]:
+        """Return what of a model of this family a file can be; raise JobRefused if that can't be read."""
+        return wan_files.roles_in(file)
+
     @property
     def latent_format(self) -> LatentFormat:
         """What the net's latents are to the VAE's."""
         return LatentFormat(mean=self.vae_sizes.latents_mean, std=self.vae_sizes.latents_std, is_video=True)
+
+    @property
+    def text_width(self) -> int:
+        """Numbers of a prompt's token, as the net takes it."""
+        return self.shape.text_dim
 
     @property
     def size_step(self) -> int:
@@ -151,6 +173,7 @@ class Wan(Family):
             raise JobRefused("cfg_low_noise, the second of --guidance: this model has one net: leave it out")
         if job.num_inference_steps:
             self._check_keyframes(job)
+            self.lora_remarks(job.loras)
         if job.tuning.reuse_every > 1:
             raise JobRefused("reuse_every: a transformer has no outermost blocks that could run alone: use 1")
         if job.tuning.park_skips == "always":
@@ -172,7 +195,17 @@ class Wan(Family):
 
     def remarks(self, job: Job) -> list[str]:
         """Return what else a plan says of a job: which net is at work when."""
-        if self.transformer_2 is None or not job.num_inference_steps:
+        if not job.num_inference_steps:
+            return []
+        return [*self._net_remarks(job), *self.lora_remarks(job.loras)]
+
+    def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
+        """Return what a plan says of LoRAs; raise JobRefused if one can't be put into this model."""
+        nets = 1 if self.transformer_2 is None else 2
+        return lora.remarks(loras, partial(wan_lora.read, shape=self.shape), nets=nets)
+
+    def _net_remarks(self, job: Job) -> list[str]:
+        if self.transformer_2 is None:
             return []
         kind = self.scheduler_class if job.scheduler == "model" else self.schedulers[job.scheduler]
         noise = flow.noise_levels(kind, job.num_inference_steps, job.shift or self.own_shift)[job.skipped_steps :]
@@ -200,6 +233,12 @@ class Wan(Family):
         """The groups of group norms, whose moments travel with frames: there are none."""
         return 0
 
+    def share_at_once(self, part: Part) -> float:
+        if part not in self.nets:
+            return 1.0
+        waiting = max(0, self.shape.num_layers - BLOCKS_AT_ONCE) * self.shape.block_numbers
+        return 1 - waiting / parts.count_numbers(part)
+
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a call of a net on a clip keeps at once, besides those of a slice at work."""
         travel = 2 if job.tuning.travel == "keys_values" else 1
@@ -224,3 +263,12 @@ class Wan(Family):
 
     def _tokens(self, job: Job) -> int:
         return self.shape.tokens(job.height // self.scale, job.width // self.scale)
+
+
+def _about(shape: WanShape, places: Mapping[str, Part]) -> tuple[Pipeline, Training]:
+    """Return what a model's folder says beside its parts; of single files, what is known of nets of their shape."""
+    net = places["transformer"]
+    if isinstance(net, SingleFile):
+        return known_of_files(shape, two_nets="transformer_2" in places)
+    pipeline = read_pipeline(net.parent)
+    return pipeline, read_training(net.parent, pipeline)

@@ -1,6 +1,7 @@
 """Do the parts of a Wan's folder work together, and can a model have what their configurations say? Asked before any is loaded."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,8 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.job import Frozen, checked
 from . import parts
+from .parts import Part
+from .single_file import SingleFile
 from .wan_shape import WanShape
 from .wan_vae_shape import WanVAESizes
 
@@ -57,24 +60,18 @@ class Schedule(Frozen):
     invert_sigmas: Literal[False] = False
 
 
-def check(shape: WanShape, vae: WanVAESizes, places: dict[str, Path]) -> None:
+def check(shape: WanShape, vae: WanVAESizes, places: Mapping[str, Part]) -> None:
     """Raise JobRefused unless the parts, which may come from two folders, work together."""
     parts.check_class(places["transformer"], NETS)
     parts.check_class(places["vae"], VAES)
-    parts.check_class(places["text_encoder"], TEXT_ENCODERS, TEXT_MODEL_TYPES)
-    _check_tokenizer(places["tokenizer"])
     _check_net(shape, places["transformer"])
     _check_vae(vae, places["vae"])
     if shape.out_channels != vae.z_dim:
         raise JobRefused(
             f"the transformer wants latents of {shape.out_channels} channels, {places['vae']} makes {vae.z_dim}: use another VAE"
         )
-    text = parts.read_sizes(TextSizes, places["text_encoder"])
-    if shape.text_dim != text.d_model:
-        raise JobRefused(
-            f"the transformer wants prompts of width {shape.text_dim}, {places['text_encoder']} makes {text.d_model}: use the text "
-            "encoder of its family"
-        )
+    if "text_encoder" in places:
+        _check_text(shape, places["text_encoder"], places["tokenizer"])
     if "transformer_2" in places:
         parts.check_class(places["transformer_2"], NETS)
         second = parts.read_sizes(WanShape, places["transformer_2"])
@@ -91,7 +88,19 @@ def check_schedule(file: Path, config: dict[str, Any]) -> None:
         raise JobRefused(f"{file}: {error}: use the scheduler of a released Wan") from None
 
 
-def _check_tokenizer(part: Path) -> None:
+def _check_text(shape: WanShape, encoder: Part, tokenizer: Part) -> None:
+    parts.check_class(encoder, TEXT_ENCODERS, TEXT_MODEL_TYPES)
+    _check_tokenizer(tokenizer)
+    text = parts.read_sizes(TextSizes, encoder)
+    if shape.text_dim != text.d_model:
+        raise JobRefused(
+            f"the transformer wants prompts of width {shape.text_dim}, {encoder} makes {text.d_model}: use the text encoder of its family"
+        )
+
+
+def _check_tokenizer(part: Part) -> None:
+    if isinstance(part, SingleFile):
+        return
     if (part / "spiece.model").is_file() and not (part / "tokenizer.json").is_file():
         raise JobRefused(
             f"{part} has a spiece.model alone, which only the package sentencepiece reads: get its tokenizer.json, too"
@@ -99,7 +108,7 @@ def _check_tokenizer(part: Path) -> None:
     parts.check_tokenizer(part, TOKENIZER)
 
 
-def _check_net(shape: WanShape, part: Path) -> None:
+def _check_net(shape: WanShape, part: Part) -> None:
     if shape.condition_channels not in (0, FRAMES + shape.out_channels):
         raise JobRefused(
             f"{part} wants {shape.in_channels} channels, and makes {shape.out_channels}: this version runs nets that make videos from "
@@ -107,23 +116,23 @@ def _check_net(shape: WanShape, part: Path) -> None:
         )
     if (shape.image_dim is None) != (shape.added_kv_proj_dim is None) or (shape.image_dim and not shape.condition_channels):
         raise JobRefused(
-            f"{part / 'config.json'}: image_dim, added_kv_proj_dim: wanted both, of a net that makes videos from images, or neither: "
+            f"{parts.said_by(part)}: image_dim, added_kv_proj_dim: wanted both, of a net that makes videos from images, or neither: "
             "get the folder again"
         )
     time, height, width = shape.patch_size
     if time != 1 or height != width:
         raise JobRefused(
-            f"{part / 'config.json'}: patch_size: wanted 1 latent a token and a square of it, got {list(shape.patch_size)}: get the "
+            f"{parts.said_by(part)}: patch_size: wanted 1 latent a token and a square of it, got {list(shape.patch_size)}: get the "
             "folder again"
         )
     if shape.attention_head_dim % 2:
         raise JobRefused(
-            f"{part / 'config.json'}: attention_head_dim: wanted an even number, got {shape.attention_head_dim}: get the folder "
+            f"{parts.said_by(part)}: attention_head_dim: wanted an even number, got {shape.attention_head_dim}: get the folder "
             "again"
         )
 
 
-def _check_vae(vae: WanVAESizes, part: Path) -> None:
+def _check_vae(vae: WanVAESizes, part: Part) -> None:
     form = parts.read_sizes(VAEForm, part)
     if not len(vae.latents_mean) == len(vae.latents_std) == vae.z_dim:
         raise JobRefused(f"{part}: latents_mean, latents_std: wanted {vae.z_dim} numbers each: get the folder again")
@@ -132,7 +141,7 @@ def _check_vae(vae: WanVAESizes, part: Path) -> None:
     for name, made in (("scale_factor_spatial", spatial), ("scale_factor_temporal", temporal)):
         if getattr(form, name) != made:
             raise JobRefused(
-                f"{part / 'config.json'}: {name}: wanted {made}, as its layers make it, got {json.dumps(getattr(form, name))}: get the "
+                f"{parts.said_by(part)}: {name}: wanted {made}, as its layers make it, got {json.dumps(getattr(form, name))}: get the "
                 "folder again"
             )
     if temporal != FRAMES:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from ..job.job import Frozen
 from . import parts
+from .wan_shape import WanShape
 
 INDEX = "model_index.json"
 Pixels = Annotated[int, Field(ge=8, le=8192)]
@@ -29,7 +30,17 @@ class Training(Frozen):
     usual_sizes: tuple[str, ...] = ("832x480", "1280x720")  # width x height
 
 
+FROM_TEXT, FROM_IMAGES = 0.875, 0.9  # of A14B: the share of the noise below which the second net is at work
+TIMED_CHANNELS = 48  # of the latents of TI2V-5B alone
 TIMED = Training(trained_frames=121, fps=24.0, usual_sizes=("1280x704",))  # of TI2V-5B
+
+
+def known_of_files(shape: WanShape, *, two_nets: bool) -> tuple[Pipeline, Training]:
+    """Return what is known of the released nets of a shape: their files do not say it."""
+    timed = shape.out_channels == TIMED_CHANNELS
+    boundary = FROM_IMAGES if shape.condition_channels else FROM_TEXT
+    pipeline = Pipeline(boundary_ratio=boundary if two_nets else None, expand_timesteps=timed)
+    return pipeline, TIMED if timed else Training()
 
 
 def read_pipeline(root: Path) -> Pipeline:

@@ -1,5 +1,6 @@
 """The part of Wan 2.1's image-to-video models that looks at a picture: CLIP's vision tower, and how pictures are brought to its size."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,9 @@ from pydantic import Field, field_validator
 from ..job.errors import JobRefused
 from ..job.job import Frozen, checked
 from . import parts
+from .parts import Part
 from .safety import read_config
+from .single_file import SingleFile
 from .wan_shape import WanShape
 
 ENCODERS = ("CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPModel")
@@ -68,19 +71,21 @@ class Looking(Frozen):
     pictures: int = Field(ge=1, le=2, description="that the net takes the tokens of: the first one, or the first and the last")
 
 
-def read_looking(shape: WanShape, places: dict[str, Path]) -> Looking | None:
+def read_looking(shape: WanShape, places: Mapping[str, Part]) -> Looking | None:
     """Return how a model looks at pictures, None if its net takes no tokens of them; raise JobRefused if a part does not fit."""
     if shape.image_dim is None:
         return None
     net = places["transformer"]
-    for name in ("image_encoder", "image_processor"):
-        if name not in places:
-            raise JobRefused(f"model folder {net.parent} has no {name}, whose tokens its net wants: get the folder again")
-    parts.check_class(places["image_encoder"], ENCODERS, MODEL_TYPES)
-    sizes = parts.read_sizes(PictureSizes, places["image_encoder"])
+    if "image_encoder" not in places:
+        raise JobRefused(_lacks(net, "image_encoder"))
+    encoder, processor = places["image_encoder"], places.get("image_processor")
+    if processor is None and not isinstance(encoder, SingleFile):
+        raise JobRefused(_lacks(net, "image_processor"))
+    parts.check_class(encoder, ENCODERS, MODEL_TYPES)
+    sizes = parts.read_sizes(PictureSizes, encoder)
     if sizes.hidden_size != shape.image_dim:
         raise JobRefused(
-            f"the transformer wants pictures' tokens of width {shape.image_dim}, {places['image_encoder']} makes {sizes.hidden_size}: "
+            f"the transformer wants pictures' tokens of width {shape.image_dim}, {encoder} makes {sizes.hidden_size}: "
             "use the image encoder of its family"
         )
     pictures = 1
@@ -88,10 +93,22 @@ def read_looking(shape: WanShape, places: dict[str, Path]) -> Looking | None:
         pictures = 2
         if shape.pos_embed_seq_len != pictures * sizes.tokens:
             raise JobRefused(
-                f"{net / 'config.json'}: pos_embed_seq_len: wanted {pictures * sizes.tokens}, the tokens of two pictures, got "
+                f"{parts.said_by(net)}: pos_embed_seq_len: wanted {pictures * sizes.tokens}, the tokens of two pictures, got "
                 f"{shape.pos_embed_seq_len}: get the folder again"
             )
-    return Looking(sizes=sizes, preprocessor=_read_preprocessor(places["image_processor"], sizes), pictures=pictures)
+    if isinstance(processor, Path):
+        return Looking(sizes=sizes, preprocessor=_read_preprocessor(processor, sizes), pictures=pictures)
+    side = sizes.image_size  # a file has none: the values of CLIP's makers, which are the defaults here
+    return Looking(sizes=sizes, preprocessor=Preprocessor(size=side, crop_size=(side, side)), pictures=pictures)
+
+
+def _lacks(net: Part, name: str) -> str:
+    if isinstance(net, SingleFile):
+        return (
+            f"{net} is a net of 2.1 from images, which wants pictures' tokens: give CLIP's vision tower, too (clip_vision_h.safetensors, as "
+            "clip_vision or --clip-vision FILE)"
+        )
+    return f"model folder {net.parent} has no {name}, whose tokens its net wants: get the folder again"
 
 
 def _read_preprocessor(part: Path, sizes: PictureSizes) -> Preprocessor:

@@ -26,6 +26,7 @@ class WanShape(Frozen):
     in_channels: int = Field(16, ge=1)
     out_channels: int = Field(16, ge=1)
     text_dim: int = 4096
+    freq_dim: int = Field(256, ge=1)
     ffn_dim: int = Field(13824, ge=1)
     num_layers: int = Field(40, ge=1)
     image_dim: int | None = None
@@ -38,6 +39,18 @@ class WanShape(Frozen):
     def width(self) -> int:
         """Numbers of a token."""
         return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def block_numbers(self) -> int:
+        """Numbers of a block's weights: eight projections and two norms of queries and keys, a norm, a feed-forward, six shifts and scales.
+
+        Nets that see tokens of pictures have two projections and a norm more.
+        """
+        width = self.width
+        projections = 8 + (0 if self.added_kv_proj_dim is None else 2)
+        vectors = 4 + 2 + 6 + (0 if self.added_kv_proj_dim is None else 1)
+        feed_forward = (2 * width + 1) * self.ffn_dim + width
+        return projections * (width * width + width) + vectors * width + feed_forward
 
     @property
     def condition_channels(self) -> int:

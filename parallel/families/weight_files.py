@@ -1,10 +1,11 @@
 """Which files hold a part's weights, in all forms that diffusers and transformers store them in: safetensors alone."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from ..job.errors import JobRefused
-from .safety import read_config, weight_count
+from .safety import read_config, weight_count, weight_counts
 
 # How diffusers (`diffusion_pytorch_model`) and transformers (`model`) name the weights of a part, whole or as an index of
 # shards, each of any variant; the third is how diffusers named the index of a variant until 0.31.
@@ -59,11 +60,20 @@ def count_numbers(part: Path) -> int:
     return sum(map(weight_count, find(part)))
 
 
-def check_complete(part: Path, missing: list[str], left_over: list[str]) -> None:
+def count_blocks(part: Path, pattern: re.Pattern) -> list[int]:
+    """Return how many numbers each block of a part holds, from the headers of its files; a pattern finds a block's name in a weight's."""
+    found: Counter[str] = Counter()
+    for name, count in (item for file in find(part) for item in weight_counts(file).items()):
+        if match := pattern.match(name):
+            found[match[0]] += count
+    return list(found.values())
+
+
+def check_complete(part: Path, missing: list[str], left_over: list[str], *, form: str = "folder") -> None:
     """Raise JobRefused if a file of weights is not that of its configuration: libraries fill what is missing with noise."""
     for keys, what in ((missing, "lacks"), (left_over, "has, beside what its configuration says,")):
         if keys:
-            raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the folder again")
+            raise JobRefused(f"{part} {what} {len(keys)} weights, such as {sorted(keys)[0]}: get the {form} again")
 
 
 def check(part: Path) -> None:

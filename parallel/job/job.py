@@ -4,13 +4,15 @@ import unicodedata
 from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from .errors import JobRefused
+from .files import MAX_LORAS, Lora, ModelFiles
+from .frozen import Frozen
 
 Scheduler = Literal["model", "ddim", "dpmpp_2m", "uni_pc", "euler", "euler_ancestral"]
 DType = Literal["float32", "float16", "bfloat16"]
-Offload = Literal["none", "parts", "blocks"]
+Offload = Literal["auto", "none", "parts", "blocks"]
 Places = Literal["near", "true"]
 Travel = Literal["auto", "hidden_states", "keys_values"]
 Branches = Literal["auto", "together", "apart"]
@@ -24,10 +26,6 @@ MAX_FRAMES = 1_000_000
 MAX_FPS = 240
 MAX_TEXT = 10_000  # characters of one prompt
 MAX_TEXTS = 1_000_000  # of all prompts: a job must fit into one message
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 def _printable(text: str) -> str:
@@ -145,12 +143,15 @@ class Tuning(Frozen):
 class Job(Frozen):
     """One video to make. Nothing in it names a rank: the video is a function of the job alone (law 1)."""
 
-    model: str = Field(min_length=1, description="a diffusers model folder")
+    model: str = Field(min_length=1, description="a diffusers model folder, or a file that holds a net")
     parts: str | None = Field(None, description="a second folder for what `model` lacks: text encoder, VAE, scheduler")
+    files: ModelFiles = ModelFiles()
+    loras: tuple[Lora, ...] = Field((), max_length=MAX_LORAS)
     dtype: DType = "float32"
     offload: Offload = Field(
-        "none",
-        description="`parts`: what a phase does not use waits in host memory; `blocks`: so do the blocks of a net whose turn is not near",
+        "auto",
+        description="`parts`: what a phase does not use waits in host memory; `blocks`: so do the blocks of a net whose turn is not "
+        "near; `auto`: what fits a GPU's free memory",
     )
     prompts: tuple[Prompt, ...] = Field(min_length=1, max_length=10_000)
     fade: int = Field(0, ge=0, le=MAX_FRAMES, description="frames over which a prompt takes over from the one before")
@@ -220,6 +221,11 @@ class Job(Frozen):
     def given_frames(self) -> int:
         """How many pictures all keyframes have together: their pixels are (these, height, width, 3)."""
         return sum(keyframe.count for keyframe in self.keyframes)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The negative prompt, then the timeline's in their order, each text once: embeddings that come with a job have a row for each."""
+        return tuple(dict.fromkeys((self.negative, *(prompt.text for prompt in self.prompts))))
 
     @property
     def most_guidance(self) -> float:

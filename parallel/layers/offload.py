@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-SLOTS = 3  # blocks on the device: two that branches of guidance are in, and the next one
+from ..maths.slices import BLOCKS_AT_ONCE
+
 ALIGNED = 256  # bytes, of a tensor's place in a slot: what fast kernels want
 
 
@@ -102,7 +103,9 @@ class WaitingBlocks:
         self.device = device
         self.blocks = [Waiting(tensors_of(block)) for block in blocks]
         size = max(block.size for block in self.blocks)
-        self.slots = [Slot(torch.empty(size, dtype=torch.uint8, device=device)) for _ in range(min(SLOTS, len(blocks)))]
+        self.slots = [
+            Slot(torch.empty(size, dtype=torch.uint8, device=device)) for _ in range(min(BLOCKS_AT_ONCE, len(blocks)))
+        ]
         self._lock = threading.Lock()  # branches of guidance are on threads of their own
         self._copier = Copier(size, device)
 
@@ -182,6 +185,8 @@ class Copier:
         self._stream = torch.cuda.Stream(device) if self._on_gpu else None
         self._pinned = torch.empty(size, dtype=torch.uint8, pin_memory=True) if self._on_gpu else None
         self._sent: torch.cuda.Event | None = None  # when the pinned memory may be written to again
+        if self._stream is not None:  # the slots may be where kernels under way still read what was freed
+            self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def copy(self, block: Waiting, slot: Slot) -> "Future[torch.cuda.Event | None]":
         """Begin to copy a block into a slot; the result is when the device has it, None where that is at once."""

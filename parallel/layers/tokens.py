@@ -1,9 +1,12 @@
 """Layers that treat every token alike, run over some tokens at a time."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 
 from ..maths.slices import Slices
+from .held import unpacked
 
 
 class OverTokens(nn.Module):
@@ -17,6 +20,8 @@ class OverTokens(nn.Module):
         """Return what the module returns."""
         bytes_each = 2 * len(x_BSD) * self.width * x_BSD.element_size()
         out = torch.empty_like(x_BSD)
-        for cut in self.slices.over_pixels(x_BSD.shape[1], bytes_each):
-            out[:, cut] = self.module(x_BSD[:, cut])
+        cuts = list(self.slices.over_pixels(x_BSD.shape[1], bytes_each))
+        with unpacked(self.module, x_BSD.dtype) if len(cuts) > 1 else nullcontext():
+            for cut in cuts:
+                out[:, cut] = self.module(x_BSD[:, cut])
         return out

@@ -6,6 +6,7 @@ Results do not depend on it: layers over frames treat pixels alike, layers over 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+BLOCKS_AT_ONCE = 3  # of a net whose blocks are offloaded: two that branches of guidance are in, and the next one
 CPU_BYTES = 4 * 2**20  # a core's share of cache: a feed-forward in slices is 2.6 times as fast as on the whole
 GPU_BYTES = 512 * 2**20  # enough to fill a GPU
 GRID = 65_535  # blocks that CUDA starts along the axis where attention and batched products put their batch

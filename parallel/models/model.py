@@ -11,11 +11,13 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..families.table import ModelFolder
+from ..job.files import Lora
 from ..job.job import Job
 from ..layers.compiled import Compiler
 from ..layers.conditioning import Conditioning, Images
 from ..layers.patch import Change
 from ..layers.view import View
+from .sentence_pieces import SentencePieces
 
 Frames = Callable[[range], torch.Tensor]  # frames of a video by their numbers: (F, H, W, 3), uint8 or float from 0 to 1
 
@@ -31,7 +33,8 @@ class Model(Protocol):
         """Of its weights."""
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    def tokenizer(self) -> PreTrainedTokenizerBase | SentencePieces | None:
+        """None where prompts come encoded with each job."""
 
     @property
     def text_encoder(self) -> PreTrainedModel | None:
@@ -69,6 +72,9 @@ class Model(Protocol):
 
     def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
         """Return the embeddings of prompts, (S, L, D), by their tokens; the mask is 0 where these only pad."""
+
+    def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        """Have these LoRAs in the nets, and no others; `device` computes, `notify` gets what of them fits nothing."""
 
     def changes(self, net: nn.Module, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None) -> list[Change]:
         """Return what makes a net work on a clip, exact where it mixes frames; raise ValueError on a net of another shape."""

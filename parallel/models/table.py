@@ -17,8 +17,11 @@ FAMILIES: dict[str, Any] = {"UNet3DConditionModel": UNet3DModel, "WanTransformer
 TEXT_RANK = 0  # has the text encoder where ranks share it, and what looks at pictures
 
 
-def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK) -> Model:
+def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK, reads: bool = True, looks: bool = True) -> Model:
     """Load all parts that a rank needs into host memory from safetensors; each rank has a copy of its own.
+
+    Where ranks share large encoders, that of text is left out unless it `reads`, that of pictures unless it `looks`: a job may come
+    with what they would say.
 
     Raises JobRefused if weights are missing or of another shape, or if the layers do not fit the installed diffusers; OSError
     or SafetensorError if a file is cut short.
@@ -26,4 +29,7 @@ def load(folder: ModelFolder, dtype: torch.dtype, *, rank: int = TEXT_RANK) -> M
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    return FAMILIES[folder.family].load(folder, dtype, with_text=rank == TEXT_RANK or not folder.shares_text)
+    is_first = rank == TEXT_RANK
+    return FAMILIES[folder.family].load(
+        folder, dtype, with_text=(is_first and reads) or not folder.shares_text, looks=is_first and looks
+    )

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from einops import rearrange
 from torch import nn
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizerFast, PreTrainedTokenizerBase
 
+from ..families import unet_lora
 from ..families.unet3d import UNet3D
 from ..families.unet_shape import UNetShape
+from ..job.files import Lora
 from ..job.job import Job
 from ..layers.activation import PinnedMemory
 from ..layers.attention import Biases, FrameTransformer
@@ -33,6 +36,7 @@ from ..layers.patch import Change, Swap
 from ..layers.reuse import Deep, DeepDown, DeepLast
 from ..layers.view import View
 from . import weights
+from .lora import Adapters
 from .model import Frames
 
 FPS = "fps_embedding."
@@ -55,12 +59,13 @@ class UNet3DModel:
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
     tokenizer: PreTrainedTokenizerBase
+    adapters: Adapters = field(default_factory=Adapters)
 
     decode_reach = encode_reach = 0  # a VAE for pictures
     image_encoder = None
 
     @classmethod
-    def load(cls, folder: UNet3D, dtype: torch.dtype, *, with_text: bool) -> "UNet3DModel":
+    def load(cls, folder: UNet3D, dtype: torch.dtype, *, with_text: bool, looks: bool) -> "UNet3DModel":
         """Load all parts into host memory; raise what table.load does."""
         assert with_text, "ranks do not share it"
         from . import trial
@@ -93,6 +98,13 @@ class UNet3DModel:
     def embed(self, tokens_SL: torch.Tensor, mask_SL: torch.Tensor) -> torch.Tensor:
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
         return self.text_encoder(tokens_SL, attention_mask=mask_SL if masked else None)[0]
+
+    def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        if not loras:
+            return self.adapters.take_out()
+        read = partial(unet_lora.read, unet=self.folder.unet)
+        targets = unet_lora.targets(self.folder.unet)
+        self.adapters.put(self.nets, loras, read=read, targets=targets, device=device, notify=notify)
 
     def changes(
         self, net: UNet3DConditionModel, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None

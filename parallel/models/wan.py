@@ -4,10 +4,10 @@ All that mixes latents is the self-attention of each block; all that a prompt re
 of ours; the feed-forward works in slices; the table of rotary positions, which ends at 1,024 latents, is not used.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
-from pathlib import Path
 
 import diffusers
 import torch
@@ -16,9 +16,13 @@ from einops import rearrange
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from ..families import wan_lora
+from ..families.parts import Part
+from ..families.single_file import SingleFile
 from ..families.wan import Wan
 from ..families.wan_shape import TEXT_LENGTH
 from ..job.errors import JobRefused
+from ..job.files import Lora
 from ..job.job import Job
 from ..layers import travel
 from ..layers.compiled import Compiler
@@ -29,9 +33,11 @@ from ..layers.patch import Change, Swap
 from ..layers.tokens import OverTokens
 from ..layers.view import View
 from ..maths import clips
-from . import wan_vae, weights
+from . import sentence_pieces, wan_vae, weights
+from .lora import Adapters
 from .model import Frames
 from .pictures import prepare
+from .sentence_pieces import SentencePieces
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,13 @@ class WanModel:
     transformer_2: WanTransformer3DModel | None
     vae: AutoencoderKLWan
     text_encoder: UMT5EncoderModel | None
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | SentencePieces | None
     image_encoder: CLIPVisionModel | None = None
+    adapters: Adapters = field(default_factory=Adapters)
 
     @classmethod
-    def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool) -> "WanModel":
-        """Load all parts into host memory; raise what table.load does."""
+    def load(cls, folder: Wan, dtype: torch.dtype, *, with_text: bool, looks: bool) -> "WanModel":
+        """Load all parts into host memory, what `looks` at pictures with them; raise what table.load does."""
         from . import trial
 
         trial.check_wan()
@@ -57,16 +64,17 @@ class WanModel:
             raise JobRefused(
                 f"the VAE of Wan 2.2 5B needs diffusers 0.35 or newer, this is {diffusers.__version__}: install diffusers>=0.35"
             )
-        second, looks = folder.transformer_2, folder.image_encoder if with_text else None
+        second, image_encoder = folder.transformer_2, folder.image_encoder if looks else None
+        reads = folder.text_encoder if with_text else None
         return cls(
             folder=folder,
             dtype=dtype,
             transformer=_load_net(folder.transformer, dtype),
             transformer_2=None if second is None else _load_net(second, dtype),
             vae=weights.load(AutoencoderKLWan, folder.vae, dtype, may_have=""),
-            text_encoder=weights.load(UMT5EncoderModel, folder.text_encoder, dtype, may_have="") if with_text else None,
-            tokenizer=AutoTokenizer.from_pretrained(folder.tokenizer, local_files_only=True),
-            image_encoder=None if looks is None else weights.load(CLIPVisionModel, looks, dtype, may_have=""),
+            text_encoder=None if reads is None else weights.load(UMT5EncoderModel, reads, dtype, may_have=""),
+            tokenizer=None if folder.tokenizer is None else _tokenizer(folder.tokenizer),
+            image_encoder=None if image_encoder is None else weights.load(CLIPVisionModel, image_encoder, dtype, may_have=""),
         )
 
     @property
@@ -78,7 +86,7 @@ class WanModel:
 
     @property
     def text_length(self) -> int:
-        return min(TEXT_LENGTH, self.tokenizer.model_max_length)
+        return TEXT_LENGTH if self.tokenizer is None else min(TEXT_LENGTH, self.tokenizer.model_max_length)
 
     @property
     def text_width(self) -> int:
@@ -96,6 +104,13 @@ class WanModel:
         assert self.text_encoder is not None, "another rank has it"
         embeddings_SLD = self.text_encoder(tokens_SL, attention_mask=mask_SL).last_hidden_state
         return embeddings_SLD * mask_SL[..., None].to(embeddings_SLD)  # what pads a prompt is zero, and attended to
+
+    def adapt(self, loras: Sequence[Lora], *, device: torch.device, notify: Callable[[str], None]) -> None:
+        if not loras:
+            return self.adapters.take_out()
+        shape = self.folder.shape
+        read = partial(wan_lora.read, shape=shape)
+        self.adapters.put(self.nets, loras, read=read, targets=wan_lora.targets(shape), device=device, notify=notify)
 
     def changes(
         self, net: WanTransformer3DModel, job: Job, view: View, *, offload_skips: bool, compiler: Compiler | None
@@ -175,7 +190,13 @@ class WanModel:
             return self.image_encoder(pixels_FCHW, output_hidden_states=True).hidden_states[-2]
 
 
-def _load_net(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+def _tokenizer(part: Part) -> PreTrainedTokenizerBase | SentencePieces:
+    if isinstance(part, SingleFile):
+        return sentence_pieces.read(part.file, length=TEXT_LENGTH)
+    return AutoTokenizer.from_pretrained(part, local_files_only=True)
+
+
+def _load_net(folder: Part, dtype: torch.dtype) -> WanTransformer3DModel:
     """Load a net without its table of rotary positions: self-attentions get another processor for every job."""
     net = weights.load_by_name(WanTransformer3DModel, folder, dtype)
     net.rope = NoRotation()

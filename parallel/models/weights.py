@@ -1,7 +1,6 @@
 """Weights from safetensors, complete or not at all: diffusers and transformers fill what a file lacks with noise."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,27 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ..families import weight_files
+from ..families.parts import Part
+from ..families.single_file import SingleFile
 from ..job.errors import JobRefused
+from . import single_file
+from .spelling import spelled, tower_of
 
 SLACK = 1.25  # a configuration may make this many times the numbers that its files hold: libraries fill in constants
 # transformers 4.56 renamed a keyword, and took the old one for a while.
 DTYPE = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
-# transformers 5 dropped these prefixes from the names of weights of CLIP's towers; a file may hold both towers.
-TOWERS = {"clip_text_model": "text_model.", "clip_vision_model": "vision_model."}
-# One weight of T5's encoders: files have it by one of these names, or by both, and versions of transformers want one or the other.
-T5_WORDS = ("shared.weight", "encoder.embed_tokens.weight")
-
 Shapes = dict[str, tuple[int, ...]]  # of weights, by name
 
 
-def load(kind: Any, folder: Path, dtype: torch.dtype, *, may_have: str | None = None) -> Any:
-    """Return a model of a class of diffusers' or transformers' from a folder, to be evaluated only.
+def load(kind: Any, folder: Part, dtype: torch.dtype, *, may_have: str | None = None) -> Any:
+    """Return a model of a class of diffusers' or transformers' from a folder or a file, to be evaluated only.
 
     Raises JobRefused if the configuration asks for more than the files hold, before any of it is reserved; if weights are
     missing, or of another shape; or if any are left over but those whose names begin with `may_have` (an empty one allows
     all). Raises OSError or SafetensorError if a file is cut short.
     """
+    if isinstance(folder, SingleFile):
+        return single_file.load(kind, folder, dtype)
     wanted, held = shapes(kind, folder), weight_files.count_numbers(folder)
     claimed = sum(map(math.prod, wanted.values()))
     if claimed > SLACK * held + 1000:
@@ -44,12 +44,14 @@ def load(kind: Any, folder: Path, dtype: torch.dtype, *, may_have: str | None = 
     return module.eval().requires_grad_(False)
 
 
-def load_by_name(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_by_name(kind: Any, folder: Part, dtype: torch.dtype) -> Any:
     """Return a model of a class of diffusers' whose files have today's names, to be evaluated only; raise what `load` does.
 
     Each weight is read into its place, with no copy of the model beside it. What the class keeps in float32 stays so. Buffers that
     no file holds are on the device `meta`: the caller makes them.
     """
+    if isinstance(folder, SingleFile):
+        return single_file.load(kind, folder, dtype)
     stored = stored_shapes(folder)
     with torch.device("meta"):
         module = kind.from_config(kind.load_config(folder, local_files_only=True))
@@ -78,19 +80,11 @@ def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> t
 
 def _transformers(kind: Any, folder: Path, dtype: torch.dtype, wanted: Shapes) -> tuple[Any, dict]:
     """Load by transformers, but for the reading of files: each of its versions refuses some that others wrote."""
-    tower = TOWERS.get(kind.config_class.model_type, "")
+    tower = tower_of(kind)
     _check_shapes(folder, spelled(stored_shapes(folder), wanted, tower), wanted)
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
     weights = spelled(read_part(folder, ""), wanted, tower)
     return kind.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True, **{DTYPE: dtype})
-
-
-def spelled(weights: Mapping[str, Any], wanted: Shapes, tower: str) -> dict[str, Any]:
-    """Return weights by the names that the installed transformers wants, whichever version wrote them, with `tower` or without."""
-    names = {name.removeprefix(tower): name for name in wanted}
-    found = {names.get(name.removeprefix(tower), name): weight for name, weight in weights.items()}
-    words = [found[name] for name in T5_WORDS if name in found]
-    return {**dict.fromkeys(T5_WORDS, words[0]), **found} if words else found
 
 
 def _check_shapes(folder: Path, got: Shapes, wanted: Shapes) -> None:

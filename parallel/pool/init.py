@@ -1,4 +1,4 @@
-"""What a job starts from, checked before any rank works: an init and keyframes are of its size, and their numbers finite."""
+"""What comes with a job, checked before any rank works: it fits the job and the model, and its numbers are finite."""
 
 import torch
 
@@ -39,6 +39,40 @@ def check_keyframes(job: Job, keyframes: torch.Tensor | None) -> None:
         )
     assert keyframes is not None
     check_finite("keyframes", keyframes)
+
+
+def check_embeddings(job: Job, model: ModelFolder, embeddings: torch.Tensor | None) -> None:
+    """Raise JobRefused unless there is a row for each of a job's texts, (texts, tokens, width), as wide as the model takes."""
+    if embeddings is None:
+        if job.num_inference_steps and model.text_encoder is None:
+            raise JobRefused(
+                f"{job.model} is without its text encoder: give it, too (--text-encoder FILE, such as umt5_xxl_fp8_e4m3fn_scaled.safetensors), "
+                "or connect clip"
+            )
+        return
+    texts, got = len(job.texts), tuple(embeddings.shape)
+    if embeddings.ndim != 3 or 0 in got or (got[0], got[2]) != (texts, model.text_width):
+        raise JobRefused(
+            f"embeddings: wanted ({texts}, tokens, {model.text_width}), a row for each prompt and the negative one, got {got}: use the "
+            "text encoder that this model was trained with"
+        )
+    check_finite("embeddings", embeddings)
+
+
+def check_picture_tokens(job: Job, model: ModelFolder, tokens: torch.Tensor | None) -> None:
+    """Raise JobRefused unless tokens of pictures, (pictures, tokens, width), are those that the model's net takes beside keyframes."""
+    if tokens is None:
+        return
+    wanted, got = model.picture_tokens, tuple(tokens.shape)
+    if wanted is None or not job.keyframes:
+        lacks = "this model takes no tokens of pictures" if wanted is None else "they are of keyframes, and none is given"
+        raise JobRefused(f"picture tokens: {lacks}: leave them out")
+    if got != wanted:
+        which = "the first and the last picture" if wanted[0] == 2 else "the first picture"
+        raise JobRefused(
+            f"picture tokens: wanted {wanted}, those of {which}, got {got}: use the image encoder that this model was trained with"
+        )
+    check_finite("picture tokens", tokens)
 
 
 def check_finite(name: str, values: torch.Tensor) -> None:

@@ -14,9 +14,11 @@ from ..job.errors import Overflowed, RankFailed, RankLost, Stopped
 from ..job.job import Job
 from ..wire.messages import Done, Phase, RankReport, Ready, Step, Work
 from .devices import usable_cores
-from .init import check_init, check_keyframes
+from .init import check_embeddings, check_init, check_keyframes, check_picture_tokens
 from .launchers import Launcher, fastest_launcher
 from .listen import listen, send
+from .movie import RUN, Movie
+from .outlet import Outlet
 from .ranks import START_SECONDS, Ranks
 from .reserve import Reserved, reserve
 from .snapshot_file import Keeper, Stored
@@ -121,8 +123,11 @@ class Pool:
         init: torch.Tensor | None = None,
         init_is_latents: bool = False,
         keyframes: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+        picture_tokens: torch.Tensor | None = None,
         stored: Stored | None = None,
         keeper: Keeper | None = None,
+        movie: Movie | None = None,
         on_step: Callable[[Step, torch.Tensor], None] = lambda step, latents: None,
         on_notice: Callable[[str], None] = lambda said: None,
         should_stop: Callable[[], bool] = lambda: False,
@@ -131,10 +136,12 @@ class Pool:
 
         `init` is frames (T or 1, H, W, 3), uint8 or float in [0, 1]; one frame serves for all. With `init_is_latents` it is
         latents (C, T or 1, h, w) as the net sees them. `keyframes` are the pictures of all of the job's, (pictures, H, W, 3),
-        of either type; a `stored` job's come with it. With 0 steps it is only encoded or decoded. `on_step` gets every step of
+        of either type. `embeddings` are those of the job's texts, (texts, tokens, width), and no rank needs a text encoder then; `picture_tokens`
+        are what the net takes of keyframes beside them, (pictures, tokens, width), and none needs an image encoder. All but an init
+        of a `stored` job come with it. With 0 steps it is only encoded or decoded. `on_step` gets every step of
         every rank, and the latents (C, T, h, w) as they are by then. A lost rank costs the step that it was in: the ranks left
         start again from the last one, and `on_notice` gets the reason, as it gets what ranks have to say to the user. `stored`
-        goes on from a file that a `keeper` wrote.
+        goes on from a file that a `keeper` wrote. With a `movie` frames go there as they come, and out of memory: the video has none.
 
         Raises JobRefused before any rank works, Stopped within one step after `should_stop` returns true (the ranks stay warm,
         or end if they still load), RankFailed if a rank fails or too many are lost (all ranks end; finished latents come with
@@ -143,10 +150,25 @@ class Pool:
         model = folder.check(job, len(self.devices), model)
         check_init(job, model, init, is_latents=init_is_latents, resumes=stored is not None)
         if stored is not None:
-            keyframes = stored.keyframes
+            keyframes, embeddings, picture_tokens = stored.keyframes, stored.embeddings, stored.picture_tokens
         check_keyframes(job, keyframes)
+        check_embeddings(job, model, embeddings)
+        check_picture_tokens(job, model, picture_tokens)
         with ExitStack() as stack:
-            reserved = stack.enter_context(reserve(job, model, init=init, init_is_latents=init_is_latents, keyframes=keyframes))
+            reserved = stack.enter_context(
+                reserve(
+                    job,
+                    model,
+                    init=init,
+                    init_is_latents=init_is_latents,
+                    keyframes=keyframes,
+                    embeddings=embeddings,
+                    picture_tokens=picture_tokens,
+                    most_held=None if movie is None else RUN,
+                    ranks=len(self.devices),
+                )
+            )
+            outlet = None if movie is None or reserved.frames is None else Outlet(reserved.frames, reserved.snapshot, movie)
             if stored is not None:
                 reserved.snapshot.write_video(stored.step, stored.planes)
             if keeper is not None:
@@ -156,6 +178,8 @@ class Pool:
 
             def show(step: Step) -> None:
                 phases.add(step.phase)
+                if outlet is not None and step.phase == "decode":
+                    outlet.drain()
                 on_step(step, reserved.latents.tensor)
                 if keeper is not None:
                     keeper.write_if_due(reserved.snapshot)
@@ -230,7 +254,7 @@ class Pool:
 def _video(reserved: Reserved, done: list[Done], start_seconds: float, restarts: int) -> Video:
     """Return what the ranks left in the blocks; nothing is copied."""
     reports = tuple(sorted((message.report for message in done), key=lambda report: report.rank))
-    frames = reserved.frames.tensor if reserved.frames else None
+    frames = reserved.frames.tensor if reserved.frames and reserved.work.most_held is None else None
     return Video(reserved.latents.tensor[None], frames, start_seconds, reports, restarts)
 
 

@@ -33,6 +33,7 @@ class Rank:
         self.group = group
         self.number = 0  # of the running job, 0 before the first
         self.model: Model | None = None
+        self.reads = self.looks = False  # whether the model has its text and image encoders, where this rank is to have them
         self.stopped = False
 
     def serve(self) -> None:
@@ -60,12 +61,23 @@ class Rank:
 
         report("load", 0, 1)
         model = self._load(work)
-        handles = (work.frames, work.init, work.keyframes)
-        pictures, init, keyframes = (None if handle is None else attach(handle) for handle in handles)
+        handles = (work.frames, work.init, work.keyframes, work.embeddings, work.picture_tokens)
+        pictures, init, keyframes, embeddings, tokens = (None if handle is None else attach(handle) for handle in handles)
         snapshot = None
         if work.planes is not None and work.marks is not None:
             snapshot = Snapshot(attach(work.planes), attach(work.marks))
-        blocks = Blocks(attach(work.latents), pictures, init, work.init_is_latents, keyframes, snapshot, work.resume)
+        blocks = Blocks(
+            latents_CTHW=attach(work.latents),
+            frames_THWC=pictures,
+            most_held=work.most_held,
+            init=init,
+            init_is_latents=work.init_is_latents,
+            keyframes=keyframes,
+            embeddings=embeddings,
+            picture_tokens=tokens,
+            snapshot=snapshot,
+            resume=work.resume,
+        )
         try:
             generate(model, work.job, blocks, self.group, report=report, notify=notify, stopping=self._stopping)
         except Stopped:
@@ -81,11 +93,17 @@ class Rank:
         channel.send(self.connection, Done(number=work.number, rank=self.group.rank, stopped=self.stopped, report=cost))
 
     def _load(self, work: Work) -> Model:
-        """Return the work's model, which is warm if the last job had the same one, as the host inspected it, in the same type."""
+        """Return the work's model, which is warm if the last job had the same one, as the host inspected it, in the same type.
+
+        Without an encoder whose part comes encoded with the work; one that is there stays.
+        """
         dtype = getattr(torch, work.job.dtype)
-        if self.model is None or (self.model.folder, self.model.dtype) != (work.model, dtype):
+        reads, looks = work.embeddings is None, work.picture_tokens is None
+        is_warm = self.model is not None and (self.model.folder, self.model.dtype) == (work.model, dtype)
+        if self.model is None or not is_warm or reads > self.reads or looks > self.looks:
             self.model = None  # frees the old one before the new one comes
-            self.model = load(work.model, dtype, rank=self.group.rank)
+            self.model = load(work.model, dtype, rank=self.group.rank, reads=reads, looks=looks)
+            self.reads, self.looks = reads, looks
         return self.model
 
     def _stopping(self) -> bool:

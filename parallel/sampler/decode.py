@@ -1,5 +1,6 @@
 """Decode: the clip's latents -> its frames, a few at a time, straight into the shared block."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -14,6 +15,7 @@ from .finite import is_finite, overflowed
 from .given import Given
 
 TIME = 2  # of latents (1, C, F, h, w)
+ROOM_SECONDS = 0.005  # between two looks at whether the host has taken frames
 
 
 def with_context(latents_BCFHW: torch.Tensor, view: View, reach: int) -> torch.Tensor:
@@ -36,22 +38,27 @@ def decode_clip(
     *,
     kept: Given | None = None,
     snapshot: Snapshot | None,
+    most_held: int | None = None,
     report: Callable[[int, int], None],
     stopping: Callable[[], bool],
 ) -> None:
     """Write those frames of the clip that no rank has decoded before, float32 in [0, 1], into the whole video's.
 
-    The latents end with the clip's own; frames that are `kept` are written as they were given. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite; Stopped.
+    The latents end with the clip's own; frames that are `kept` are written as they were given. With `most_held` it waits while the
+    host has yet to take so many. Raises Overflowed, and writes nothing, where the VAE's numbers are not finite; Stopped.
     """
     missing = list(view.frames) if snapshot is None else snapshot.missing(view.frames)
     done = len(view.frames) - len(missing)
     report(done, len(view.frames))
     wanted = runs(map(model.folder.geometry.latent_of, missing))
     first = view.clip.stop - latents_BCFHW.shape[TIME]
+    held: list[int] = []
     for frames, pictures_FCHW in model.decode(latents_BCFHW, first, wanted):
         if not is_finite(pictures_FCHW):
             raise overflowed(model.dtype, "while the VAE decoded")
         within = range(frames.start, min(frames.stop, view.frames.stop))
+        if snapshot is not None and most_held is not None:
+            held = [*wait_for_room(snapshot, held, most_held, stopping), *within]
         write_frames(pictures_FCHW[: len(within)], out_THWC, within)
         for frame in within:
             if kept is not None and frame in kept.rows:
@@ -62,6 +69,17 @@ def decode_clip(
         report(min(done, len(view.frames)), len(view.frames))
         if stopping():  # nobody waits for anybody in this phase, so a rank may stop alone
             raise Stopped("stopped while decoding")
+
+
+def wait_for_room(snapshot: Snapshot, held: list[int], most: int, stopping: Callable[[], bool]) -> list[int]:
+    """Wait until fewer than `most` of some decoded frames are still in their block; return those. Raises Stopped."""
+    held = snapshot.held(held)
+    while len(held) >= most:
+        if stopping():
+            raise Stopped("stopped while decoding")
+        time.sleep(ROOM_SECONDS)
+        held = snapshot.held(held)
+    return held
 
 
 def runs(numbers: Iterable[int]) -> list[range]:

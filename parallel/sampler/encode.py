@@ -39,6 +39,7 @@ class Tokens:
 def tokenize(model: Model, text: str) -> Tokens:
     """Return a prompt's tokens, as many as the text encoder takes: weights by ComfyUI's rules, the end left out, padded."""
     tokenizer = model.tokenizer
+    assert tokenizer is not None, "refused at the door"
     length = model.text_length
     empty = tokenizer("").input_ids
     begin, end = empty[:-1], empty[-1:]  # a T5 has no token that begins a prompt
@@ -83,13 +84,14 @@ def encode_prompts(
     job: Job,
     clip: range,
     *,
+    given: torch.Tensor | None = None,
     group: Group | None = None,
     notify: Callable[[str], None] = lambda text: None,
     report: Callable[[int, int], None] = lambda done, of: None,
     waiting: Callable[[], None] = lambda: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Conditioning:
-    """Return the conditioning of a clip's latents, in the branches that guidance asks for.
+    """Return the conditioning of a clip's latents, in the branches that guidance asks for, from `given` embeddings if there are any.
 
     `notify` gets what of the prompts does not reach the model, `report` how far a long timeline is. With a group whose first
     rank alone has the text encoder it is collective, and `waiting` is called wherever a rank waits for others from then on. Raises
@@ -101,6 +103,8 @@ def encode_prompts(
     timeline = prompts.Timeline(job.frames, starts, job.fade, job.loop)
     shares = prompts.share([min(frame, last) for frame in frames], timeline)
     every_branch = branches(job.most_guidance)
+    if given is not None:
+        return _of_given(given, job, shares, device=group.device if group else given.device, dtype=model.dtype)
     texts = texts_of(job)
     tokens = {text: tokenize(model, text) for text in texts}
     tell(model, job, tokens, notify)
@@ -116,6 +120,16 @@ def encode_prompts(
     else:
         embeddings_SLD = encode_tokens(model, [tokens[text] for text in texts])
     return Conditioning(embeddings_SLD, shares.to(embeddings_SLD.device), every_branch)
+
+
+def _of_given(
+    embeddings_SLD: torch.Tensor, job: Job, shares: prompts.Shares, *, device: torch.device, dtype: torch.dtype
+) -> Conditioning:
+    """Return the conditioning of a clip from embeddings that came with the job: what of them it needs."""
+    place = {text: number for number, text in enumerate(job.texts)}
+    of_clip, shares = shares.narrow([place[prompt.text] for prompt in job.prompts])
+    wanted = embeddings_SLD[[place[job.negative], *of_clip]]
+    return Conditioning(wanted.to(device, dtype), shares.to(device), branches(job.most_guidance))
 
 
 def _encode_in_parts(
@@ -183,6 +197,7 @@ def _notices(model: Model, tokens: dict[str, Tokens]) -> Iterator[str]:
     """Yield what of some prompts does not reach the model, or not as it may be meant."""
     too_long = [text for text, of_text in tokens.items() if of_text.left_out]
     for text in too_long[:LONG_NOTICES]:
+        assert model.tokenizer is not None, "it made the tokens"
         left_out = model.tokenizer.decode(tokens[text].left_out, skip_special_tokens=True)
         yield (
             f"the prompt {_short(text, 40)!r} is too long: the text encoder takes {model.text_length} tokens, and leaves out "

@@ -31,7 +31,7 @@ from .encode_images import Caller, encode_keyframes, kept_frames, look
 from .finite import is_finite, overflowed
 from .init import draw_start, encode_init
 from .interrupt import interruptible
-from .load import resident, settle
+from .load import choose_offload, resident, settle
 from .pins import Pins
 from .sample import OnDevice, sample, stages
 from .schedule import build, timesteps
@@ -50,8 +50,11 @@ class Blocks:
     init: torch.Tensor | None = None  # frames (T or 1, H, W, 3), or latents (C, T or 1, H, W)
     init_is_latents: bool = False
     keyframes: torch.Tensor | None = None  # pictures (all keyframes', H, W, 3)
+    embeddings: torch.Tensor | None = None  # of the job's texts, (texts, L, D)
+    picture_tokens: torch.Tensor | None = None  # of some keyframes, (F, L, D)
     snapshot: Snapshot | None = None
     resume: int = 0
+    most_held: int | None = None  # frames of a clip that wait for the host to take them; None: it takes none
 
 
 def generate(
@@ -76,9 +79,12 @@ def generate(
     schedule = timesteps(scheduler, job, group.device)
     left = stages(model, schedule, blocks.resume)
     nets = [model.nets[stage.net] for stage in left]
+    if left:
+        model.adapt(job.loras, device=group.device, notify=notify)
     encoders = (model.text_encoder, model.image_encoder) if left else ()
-    settle(model, group.device, job.offload, at_work=(*nets, *encoders, model.vae))
-    on_device = partial(resident, model=model, device=group.device, offload=job.offload)
+    offload = choose_offload(model, job, view.clip, group.device)
+    settle(model, group.device, offload, at_work=(*nets, *encoders, model.vae))
+    on_device = partial(resident, model=model, device=group.device, offload=offload)
     encoded = encode(
         model, job, blocks, view, samples=bool(left), on_device=on_device, report=report, stopping=stopping, notify=notify
     )
@@ -107,6 +113,7 @@ def generate(
                 view,
                 kept=kept_frames(model, job, blocks.keyframes),
                 snapshot=blocks.snapshot,
+                most_held=blocks.most_held,
                 report=partial(report, "decode"),
                 stopping=stopping,
             )
@@ -146,13 +153,11 @@ def encode(
         if samples:
             with on_device(model.text_encoder):
                 conditioning = encode_prompts(
-                    model, job, view.clip, group=view.group, notify=notify, report=report_prompts,
+                    model, job, view.clip, given=blocks.embeddings, group=view.group, notify=notify, report=report_prompts,
                     waiting=partial(report, "encode", 1, 1), stopping=stopping,
                 )  # fmt: skip
-            pins = pin(
-                model, job, blocks.keyframes, view, on_device=on_device, report=partial(report, "encode"), stopping=stopping
-            )
-        else:
+            pins = pin(model, job, blocks, view, on_device=on_device, report=partial(report, "encode"), stopping=stopping)
+        elif blocks.embeddings is None and model.tokenizer is not None:
             tell(model, job, {text: tokenize(model, text) for text in texts_of(job)}, notify)
         if blocks.init is None or blocks.resume:
             report("encode", 1, 1)
@@ -188,7 +193,7 @@ def encode(
 def pin(
     model: Model,
     job: Job,
-    pixels: torch.Tensor | None,
+    blocks: Blocks,
     view: View,
     *,
     on_device: OnDevice,
@@ -196,10 +201,13 @@ def pin(
     stopping: Callable[[], bool],
 ) -> Pins:
     """Return what holds the clip's keyframes. Collective, where the model looks at pictures; raises Stopped."""
+    pixels = blocks.keyframes
     if pixels is None:
         return Pins()
-    with on_device(model.image_encoder):
-        tokens = look(model, pixels, view.group, waiting=partial(report, 1, 1), stopping=stopping)
+    tokens = None if blocks.picture_tokens is None else blocks.picture_tokens.to(view.group.device, model.dtype)
+    if tokens is None:
+        with on_device(model.image_encoder):
+            tokens = look(model, pixels, view.group, waiting=partial(report, 1, 1), stopping=stopping)
     with on_device(model.vae):
         caller = Caller(report, stopping)
         return encode_keyframes(model, job, pixels, view, tokens=tokens, caller=caller)

@@ -27,8 +27,13 @@ def check_room(shapes: Iterable[tuple[int, ...]]) -> None:
     if wanted > free:
         raise JobRefused(
             f"the video wants {wanted / 2**30:.1f} GiB of shared memory, {free / 2**30:.1f} GiB are free: "
-            "ask for fewer or smaller frames, or free memory"
+            "put frames into a file as they come, ask for fewer or smaller ones, or free memory"
         )
+
+
+def can_release() -> bool:
+    """Say whether a block's memory can be given back in parts: on Linux. Elsewhere it is a file, which lies on a disk anyway."""
+    return hasattr(os, "memfd_create") and hasattr(mmap, "MADV_REMOVE")
 
 
 def free_bytes() -> int:
@@ -70,6 +75,7 @@ class Block:
             raise JobRefused(f"cannot reserve {size / 2**30:.1f} GiB for the video ({error}): {cure}") from error
         if self._file is not None:
             weakref.finalize(memory, _removed, self._file)
+        self._memory = memory
         self.tensor = _view(memory, shape, dtype)
         self.handle = BlockHandle(path=path, shape=shape, dtype=dtype)
 
@@ -90,6 +96,19 @@ class Block:
             self._descriptor = None
         if self._file is not None and _removed(self._file):
             self._file = None
+
+    def release(self, rows: range) -> None:
+        """Give the memory of some rows of the tensor's first axis back to the system: they are zero from then on, in all processes.
+
+        As far as they are whole pages; and only where the system can (`can_release`).
+        """
+        if not can_release():
+            return
+        row = self.tensor[0].numel() * self.tensor.element_size()
+        begin = -(-rows.start * row // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = rows.stop * row // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > begin:
+            self._memory.madvise(mmap.MADV_REMOVE, begin, end - begin)
 
     def __enter__(self) -> "Block":
         return self

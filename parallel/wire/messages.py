@@ -11,7 +11,7 @@ Phase = Literal["load", "encode", "denoise", "decode"]
 BlockType = Literal["float32", "uint8", "int64"]
 Fault = Literal["peer", "memory", "device", "overflow", "out_of_step", "crash"]
 SLOTS = 2  # of a snapshot: one is whole while the other is written
-MARK_ROWS = SLOTS + 1
+MARK_ROWS = SLOTS + 2
 
 
 class BlockHandle(Frozen):
@@ -47,9 +47,12 @@ class Work(Frozen):
     model: ModelFolder
     latents: BlockHandle
     frames: BlockHandle | None = None
+    most_held: int | None = Field(None, ge=1, description="frames of a rank's clip that may wait for the host to take them")
     init: BlockHandle | None = None
     init_is_latents: bool = False
     keyframes: BlockHandle | None = None
+    embeddings: BlockHandle | None = None
+    picture_tokens: BlockHandle | None = None
     planes: BlockHandle | None = None
     marks: BlockHandle | None = None
     resume: int = Field(0, ge=0, description="steps that a snapshot holds already")

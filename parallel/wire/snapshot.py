@@ -10,15 +10,16 @@ import torch
 
 from .messages import MARK_ROWS, SLOTS
 
-DECODED = SLOTS  # the row of marks that says which frames are decoded
+DECODED, TAKEN = SLOTS, SLOTS + 1  # the rows of marks that say which frames are decoded, and which the host has taken away
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Tensors of both slots, and marks that say of each latent which step it is from, and of each frame whether it is decoded.
+    """Tensors of both slots, and marks that say of each latent which step it is from, and of each frame how far it is.
 
     Planes are (SLOTS, S, C, T, h, w) float32: the latents, then what a multistep scheduler remembers. Marks are
-    (MARK_ROWS, T or more) int64: the step of each slot's latents (0: none), then a row for the frames.
+    (MARK_ROWS, T or more) int64: the step of each slot's latents (0: none), then two rows for the frames: whether each is decoded, and
+    whether it is taken, where the host empties their block as it fills.
     """
 
     planes: torch.Tensor
@@ -71,6 +72,18 @@ class Snapshot:
     def missing(self, frames: range) -> list[int]:
         """Return those of a clip's frames that are not decoded yet."""
         return [frame for frame in frames if not self.marks[DECODED, frame]]
+
+    def mark_taken(self, frames: list[int]) -> None:
+        """Say that some frames have left their block, which does not hold them any more."""
+        self.marks[TAKEN, frames] = 1
+
+    def held(self, frames: list[int]) -> list[int]:
+        """Return those of some decoded frames that their block still holds."""
+        return [frame for frame in frames if not self.marks[TAKEN, frame]]
+
+    def waiting(self) -> list[int]:
+        """Return all frames that are decoded and not taken, ascending."""
+        return (self.marks[DECODED] > self.marks[TAKEN]).nonzero().flatten().tolist()
 
 
 def shapes(latents_CTHW: tuple[int, ...], history: int, frames: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
