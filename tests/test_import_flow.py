@@ -2,8 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -128,12 +126,6 @@ def test_only_the_group_knows_the_backend():
         text = file.read_text().lower()
         code = "\n".join(line for line in text.splitlines() if '"' in line)
         assert file.name in ("group.py",) or not ('"gloo"' in code or '"nccl"' in code), file
-
-
-def test_the_host_side_imports_neither_diffusers_nor_transformers():
-    code = "import sys, parallel.cli.generate, parallel.plan; print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
 
 
 def test_nothing_unpickles_evaluates_or_trusts_remote_code():
