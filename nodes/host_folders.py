@@ -12,7 +12,7 @@ from . import folders
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BUNDLED = {
-    f"{name} (bundled)": str(ASSETS / name) for name in ("moving-shapes", "moving-shapes-wan")
+    f"{name} (bundled)": str(ASSETS / name) for name in ("moving-shapes", "moving-shapes-wan", "moving-shapes-wan-images")
 }  # the first is the default
 # What of a model lies in which of ComfyUI's folders; those of GGUF are of a pack that others may have.
 FOLDERS: dict[Role, tuple[str, ...]] = {

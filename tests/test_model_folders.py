@@ -109,7 +109,8 @@ def test_comfyui_offers_them_and_keeps_its_nodes(server):
     known = server.get("/object_info")
     assert [node for node in NODES if node not in known] == []
     options = known["VideoInfinityLoadVideoModel"]["input"]["required"]["model"][1]["options"]
-    assert options == ["moving-shapes (bundled)", "moving-shapes-wan (bundled)", "group/shapes", "us/shapes"]
+    bundled = [f"{name} (bundled)" for name in ("moving-shapes", "moving-shapes-wan", "moving-shapes-wan-images")]
+    assert options == [*bundled, "group/shapes", "us/shapes"]
     prompt = shipped("plan_only")
     (loader,) = [node for node in prompt.values() if node["class_type"] == "VideoInfinityLoadVideoModel"]
     for name in options:
