@@ -2,6 +2,7 @@
 
 Stages, each resumed from its checkpoint in `--work`: a video VAE, the text encoder, clips as latents, and two transformers, one that
 is told texts and may be given latents, and one with the condition channels of Wan's image-to-video. Seeded, and meant for a GPU.
+On CPUs, go on from a model of this script's instead: `--begin assets/moving-shapes-wan --batch 24 --scenes-per-kind 6`.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from einops import rearrange, repeat
 from torch.nn.functional import cross_entropy, pad
 from transformers import T5TokenizerFast, UMT5EncoderModel
@@ -27,7 +28,7 @@ PEAK = 1e-3  # learning rate
 # Of the noise in training: at first half of it is above 0.8, where a clip's motion is settled; in the last third of the steps
 # a third, since a shape is settled below.
 SHIFTS = (4.0, 2.0)
-LONGEST = 512  # tokens of a caption, the stock pipeline's own default; most of them are padding
+LONGEST = 512  # tokens of a caption, the stock pipeline's own default; most of them are padding, and cost as much as the video
 
 
 def train_text(work: Path, tokenizer: T5TokenizerFast, steps: int = 400) -> UMT5EncoderModel:
@@ -70,13 +71,23 @@ def tell(tokenizer: T5TokenizerFast, encoder: UMT5EncoderModel, device: torch.de
 
 
 def train_transformer(
-    name: str, data: dict, told: torch.Tensor, work: Path, steps: int, batch: int, device: torch.device
+    name: str,
+    data: dict,
+    told: torch.Tensor,
+    work: Path,
+    steps: int,
+    batch: int,
+    device: torch.device,
+    begin: Path | None = None,
 ) -> WanTransformer3DModel:
     """Train the net of `texts` or of `images` to `steps`, from its checkpoint on, and return it averaged.
 
-    `data` is as `encode_scenes` returns it, `told` as `tell` does.
+    `data` is as `encode_scenes` returns it, `told` as `tell` does. Without a checkpoint it begins with the net in the
+    folder `begin`, if there is one.
     """
     net, file = build_transformer(of_images=name == "images").to(device), work / f"{name}.pt"
+    if begin:
+        begin_with(net, WanTransformer3DModel.from_pretrained(begin / "transformer", torch_dtype=torch.float32))
     average = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=1e-2, fused=True)
     state = load_state(file)
@@ -84,6 +95,7 @@ def train_transformer(
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
+    net.compile()
     began = time.time()
     for step in range(state["step"], steps):
         generator = torch.Generator(device).manual_seed(10_000_000 + step)
@@ -107,6 +119,15 @@ def train_transformer(
     return average.cpu().eval()
 
 
+def begin_with(net: WanTransformer3DModel, other: WanTransformer3DModel) -> None:
+    """Give a net another's weights; channels that the other does not have tell it nothing yet."""
+    weights = other.state_dict()
+    patch = net.patch_embedding.weight
+    known = weights["patch_embedding.weight"]
+    weights["patch_embedding.weight"] = torch.cat([known, torch.zeros_like(patch[:, known.shape[1] :])], dim=1)
+    net.load_state_dict(weights)
+
+
 def hear(told: torch.Tensor, number: torch.Tensor, step: int, generator: torch.Generator) -> torch.Tensor:
     """Return what a net is told with clips of some numbers (B,): their captions, a tenth of them none, padded by zeros.
 
@@ -114,7 +135,7 @@ def hear(told: torch.Tensor, number: torch.Tensor, step: int, generator: torch.G
     """
     silent = torch.rand(len(number), generator=generator, device=generator.device) < 0.1
     captions = torch.where(silent, len(told) - 1, number % (len(told) - 1))
-    tokens = LONGEST if step % 2 else TOKENS
+    tokens = LONGEST if step % 4 == 1 else TOKENS
     return pad(told[captions], (0, 0, 0, tokens - told.shape[1]))
 
 
@@ -167,11 +188,22 @@ def loss_of_images(
     return (guess.float() - (noise - clips)).pow(2).mean()
 
 
+def load_parts(folder: Path, device: torch.device) -> tuple[AutoencoderKLWan, dict, UMT5EncoderModel]:
+    """Return a model's VAE on a device, the `mean` and `std` (C,) of its latents, and its text encoder, all frozen."""
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval().requires_grad_(False)
+    statistics = {"mean": torch.tensor(vae.config.latents_mean), "std": torch.tensor(vae.config.latents_std)}
+    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder")
+    return vae.to(device), statistics, encoder.eval().requires_grad_(False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/moving-wan"), help="checkpoints live here")
     parser.add_argument("--out", type=Path, help="folder to write the model for texts to")
     parser.add_argument("--out-images", type=Path, help="folder to write the model for images to")
+    parser.add_argument(
+        "--begin", type=Path, help="folder of a model whose VAE and text encoder are kept, and whose net is the start"
+    )
     parser.add_argument("--only", choices=("vae", "latents", "texts", "images"), help="end when this is trained")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-steps", type=int, default=7000)
@@ -183,13 +215,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    vae = train_vae(args.work, args.vae_steps, args.vae_batch, args.device)
-    if args.only == "vae":
-        return
-    statistics = measure(vae, args.work, args.device)
-    torch.manual_seed(0)
     tokenizer = build_tokenizer()
-    encoder = train_text(args.work, tokenizer)
+    if args.begin:
+        vae, statistics, encoder = load_parts(args.begin, args.device)
+    else:
+        vae = train_vae(args.work, args.vae_steps, args.vae_batch, args.device)
+        if args.only == "vae":
+            return
+        statistics = measure(vae, args.work, args.device)
+        torch.manual_seed(0)
+        encoder = train_text(args.work, tokenizer)
     data = encode_scenes(vae, statistics, args.work, args.scenes_per_kind, args.device)
     if args.only == "latents":
         return
@@ -197,7 +232,7 @@ def main() -> None:
     vae.cpu().register_to_config(latents_mean=statistics["mean"].tolist(), latents_std=statistics["std"].tolist())
     for name, out, write in (("texts", args.out, export), ("images", args.out_images, export_for_images)):
         if args.only in (None, name):
-            net = train_transformer(name, data, told, args.work, args.steps, args.batch, args.device)
+            net = train_transformer(name, data, told, args.work, args.steps, args.batch, args.device, args.begin)
             if out:
                 write(vae, tokenizer, encoder, net, out)
 

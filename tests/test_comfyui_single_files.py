@@ -91,7 +91,7 @@ def test_files_and_a_lora_make_the_video_of_the_engine_and_comfyuis_own_vae_show
         "model": ours("VideoLora", model=("loaded", 0), lora=files["lora"], strength=0.5, net="all"),
         "timeline": ours("PromptTimeline", timeline="0: a cat", fade=0, negative=""),
         "scope": ours("DualScopeAttention", **{**SOURCES["scope"]["inputs"], "local_context": 2, "global_frames": 3}),
-        "sampler": sampler(width=16, height=16, frames=9, steps=4, cfg=7.5, seed=0),
+        "sampler": sampler(width=16, height=16, frames=9, steps=4, cfg=1.0, seed=0),
         "latent": save_latent(("sampler", 0), "from_files"),
         "decode": ours("ClipParallelDecode", model=("model", 0), latent=("sampler", 0), ranks=("ranks", 0)),
         "vae": node("VAELoader", vae_name=files["vae"]),

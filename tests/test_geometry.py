@@ -9,6 +9,7 @@ from parallel.comm.group import Group
 from parallel.families import folder
 from parallel.families.geometry import Geometry
 from parallel.job.errors import JobRefused
+from parallel.job.files import ModelFiles
 from parallel.job.job import Job, Prompt, Scope, checked
 from parallel.layers.view import View
 from parallel.maths import clips
@@ -91,7 +92,7 @@ def test_the_memory_of_a_clip_is_of_its_latents_while_it_is_sampled(tiny, packed
 def test_blocks_have_the_latents_and_the_frames_of_the_video(tiny, packed):
     with reserve(job(tiny), packed) as reserved:
         assert reserved.latents.tensor.shape == (4, 4, 16, 8) and reserved.frames.tensor.shape == (10, 32, 16, 3)
-        assert reserved.snapshot.planes.shape == (2, 3, 4, 4, 16, 8) and reserved.snapshot.marks.shape == (3, 10)
+        assert reserved.snapshot.planes.shape == (2, 3, 4, 4, 16, 8) and reserved.snapshot.marks.shape == (4, 10)
         assert reserved.work.model == packed and reserved.work.model.geometry == FOUR
 
 
@@ -124,7 +125,7 @@ def test_a_model_that_was_inspected_is_not_inspected_again(tiny, pools, monkeypa
     pools(1).run(work, model=model)
     assert again == []
     pools(1).run(work)
-    assert again == [(str(tiny), None)], "who gives no model has it inspected, once"
+    assert again == [(str(tiny), None, ModelFiles())], "who gives no model has it inspected, once"
 
 
 def test_a_given_model_is_still_checked_against_the_job(tiny):

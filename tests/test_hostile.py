@@ -113,7 +113,9 @@ def test_a_configuration_asks_for_no_more_than_its_files_hold(tiny, tmp_path):
 
 
 def test_a_video_that_does_not_fit_into_memory_is_refused(tiny):
-    with pytest.raises(JobRefused, match=r"^the video wants [\d.]+ GiB of shared memory, [\d.]+ GiB are free: ask for fewer"):
+    with pytest.raises(
+        JobRefused, match=r"^the video wants [\d.]+ GiB of shared memory, [\d.]+ GiB are free: put frames into a file"
+    ):
         Pool(("cpu",)).run(job(tiny, frames=1_000_000, height=1024, width=1024))
 
 
