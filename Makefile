@@ -51,8 +51,10 @@ bench: $(ENV)/installed ## measure speed and memory, into bench/ (about half an 
 bench-gpu: $(ENV)/installed ## measure a full-size Wan on one GPU, into bench/gpu.json (under two minutes on an H100)
 	@$(RUN) -m benchmarks.gpu
 
-quality: $(ENV)/installed ## measure how long videos hold together, into bench/ (about 40 minutes on two cores)
+quality: $(ENV)/installed ## measure how long videos of both small models hold together, into bench/ (over an hour on two cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.coherence
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.wan_coherence
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.wan_images
 
 faults: $(ENV)/installed $(ENV)/comfyui ## every fault at every point of a job, into bench/faults.json (about half an hour on two cores)
 	@$(RUN) -m benchmarks.faults

@@ -68,8 +68,13 @@ def mean_of(find: Callable[[Row], float]) -> Parts:
 
 
 def kept(part: str) -> Callable[[Row], float]:
-    """Return the function: share of the later windows in which a part of the identity is as in the first."""
-    return lambda row: float(np.mean(list(row["identity"][part].values())[1:]))
+    """Return the function: share of the later windows in which a part of the identity is as in the first; NaN without any."""
+
+    def share_kept(row: Row) -> float:
+        later = list(row["identity"][part].values())[1:]
+        return float(np.mean(later)) if later else float("nan")
+
+    return share_kept
 
 
 def identity_kept(row: Row) -> float:

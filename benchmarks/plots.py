@@ -1,7 +1,9 @@
 """Draw what the benchmarks left in bench/: `python -m benchmarks.plots`"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -126,6 +128,24 @@ def save(figure: plt.Figure, name: str) -> None:
     """Leave a picture in bench/."""
     figure.savefig(FOLDER / f"{name}.png", dpi=80)
     plt.close(figure)
+
+
+def sheet(rows: dict[str, Any], name: str, mark: Callable[[str, int], bool] = lambda row, column: False) -> None:
+    """Draw pictures (N, H, W, 3), one row for each name, into a file; those that `mark` says get a red line at their left."""
+    if not rows:
+        return
+    count = len(next(iter(rows.values())))
+    width, height = 0.72 * count + 2.4, 0.72 * len(rows) + 0.3
+    figure, axes = plt.subplots(len(rows), count, figsize=(width, height), squeeze=False)
+    for line, (row, shown) in zip(axes, rows.items()):
+        for number, (axis, picture) in enumerate(zip(line, shown)):
+            axis.imshow(picture.numpy())
+            axis.set(xticks=[], yticks=[])
+            if mark(row, number):
+                axis.spines["left"].set(color="red", linewidth=3)
+        line[0].set_ylabel(row, rotation=0, ha="right", va="center", fontsize=8)
+    figure.subplots_adjust(left=2.4 / width, right=0.995, top=0.99, bottom=0.01, wspace=0.03, hspace=0.03)
+    save(figure, name)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
-from benchmarks import study
+from benchmarks import plots, study
 from benchmarks.ablations import CLIP, DEFAULT, SCOPES, WAYS
 from benchmarks.plots import save
 from benchmarks.shape_metrics import ROUND
@@ -93,21 +93,13 @@ def scopes(table: Table) -> None:
 
 def sheet(pictures: dict[str, torch.Tensor], frames: int) -> None:
     """Frames of each way's first video, one row a way: around the first border, or over the whole of a long one."""
-    rows = {name: shown for name, shown in pictures.items() if name.endswith(f", {frames} frames")}
-    rows = {name: rows[name] for name in sorted(rows, key=_place)}
-    if not rows:
-        return
-    count = len(next(iter(rows.values())))
-    figure, axes = plt.subplots(len(rows), count, figsize=(0.72 * count + 2.4, 0.72 * len(rows) + 0.3), squeeze=False)
-    for line, (name, shown) in zip(axes, rows.items()):
-        for number, (axis, picture) in enumerate(zip(line, shown)):
-            axis.imshow(picture.numpy())
-            axis.set(xticks=[], yticks=[])
-            if frames == study.SHORT and "prompt switch" not in name and study.SHEET[number] == CLIP:
-                axis.spines["left"].set(color="red", linewidth=3)
-        line[0].set_ylabel(name.removesuffix(f", {frames} frames"), rotation=0, ha="right", va="center", fontsize=8)
-    figure.subplots_adjust(left=2.4 / (0.72 * count + 2.4), right=0.995, top=0.99, bottom=0.01, wspace=0.03, hspace=0.03)
-    save(figure, f"quality_sheet_{frames}")
+    kind = f", {frames} frames"
+    names = sorted((name for name in pictures if name.endswith(kind)), key=_place)
+
+    def at_border(row: str, column: int) -> bool:
+        return frames == study.SHORT and "prompt switch" not in row and study.SHEET[column] == CLIP
+
+    plots.sheet({name.removesuffix(kind): pictures[name] for name in names}, f"quality_sheet_{frames}", at_border)
 
 
 def _place(name: str) -> tuple[bool, bool, int]:

@@ -1,7 +1,7 @@
 """Does the small Wan keep what a picture shows? `python -m benchmarks.wan_images [--model assets/moving-shapes-wan-images]`
 
-Clips of the trained length that are given their first frame; ten times as long, given the same; and as long with frames 0, 120 and
-240 given, beside averaged windows that each begin with the start image, as ComfyUI makes long videos of images. Read back by
+Clips of the trained length that are given their first frame; videos seven times as long, given the same; and as long with more frames
+given, beside averaged windows that each begin with the start image, as ComfyUI makes long videos of images. Read back by
 benchmarks/tracker.py.
 """
 
@@ -9,13 +9,16 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
 
-from benchmarks.image_windows import STRIDE, make_by_windows
+from benchmarks import averaged_windows
+from benchmarks.averaged_windows import STRIDE
 from benchmarks.model_quality import captions
 from benchmarks.shape_metrics import at_borders, border_p, differences, steps
 from benchmarks.tracker import UNCLEAR, track
@@ -25,9 +28,16 @@ from parallel.pool import Pool
 from scripts.shapes import PERIOD, Scene, draw_scene, render
 
 SHORT, LONG = 33, 241
-THREE = (0, 120, 240)
+FPS = 8
+GIVEN = {
+    "start": (0,),
+    "start and end": (0, LONG - 1),
+    "start, middle and end": (0, 120, LONG - 1),
+    "every second": tuple(range(0, LONG, FPS)),
+}
 NEAR = 2.0  # pixels between the places of a shape that is said to be kept
 SHOWN = 0.03  # mean absolute error of a frame that shows a picture: twice that of a VAE that blurs edges
+WINDOWS = "averaged windows"
 BARS = {"first frame kept": 0.95, "identity kept to the end": 0.90}
 Row = dict[str, Any]
 
@@ -113,39 +123,29 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=BUNDLED_WAN_IMAGES)
     parser.add_argument("--count", type=int, default=32, help="clips of the trained length")
     parser.add_argument("--long", type=int, default=20, help="videos of 241 frames with one start image")
-    parser.add_argument("--three", type=int, default=4, help="videos with frames 0, 120 and 240 given, and as many by windows")
+    parser.add_argument("--keyframes", type=int, default=4, help="videos of 241 frames with more given, and as many by windows")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("bench/wan_images.json"))
-    parser.add_argument("--save", type=Path, help="a folder for the long videos with three pictures, as .safetensors")
+    parser.add_argument("--save", type=Path, help="a folder for the long videos with keyframes, as .safetensors")
     args = parser.parse_args()
     began, settings = time.time(), {"steps": args.steps, "guidance": args.guidance}
-    scenes = [drawn(scene, seed) for seed, scene in enumerate(captions(max(args.count, args.long, args.three)))]
+    scenes = [drawn(scene, seed) for seed, scene in enumerate(captions(max(args.count, args.long, args.keyframes)))]
+    made = partial(make, model=args.model, settings=settings)
     with Pool(("cpu", "cpu"), threads=1) as pool:
-
-        def make(seed: int, frames: int, at: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-            given = pictures_of(scenes[seed], at)
-            job = job_of(args.model, scenes[seed], seed, frames=frames, at=at, **settings)
-            return pool.run(job, keyframes=given).frames.clone(), given
-
-        short, long, rows = [], [], {"ours": [], "ours, start alone": [], "windows": []}
-        for seed in range(args.count):
-            frames, given = make(seed, SHORT, (0,))
-            short.append(is_kept(frames, given, scenes[seed]))
-        for seed in range(args.long):
-            frames, given = make(seed, LONG, (0,))
-            long.append(keeps_identity(frames, scenes[seed]))
-            if seed < args.three:
-                rows["ours, start alone"].append(read_long(frames, given, (0,)))
-        for seed in range(args.three):
-            frames, given = make(seed, LONG, THREE)
-            rows["ours"].append(read_long(frames, given, THREE))
-            keep(args.save, f"ours {seed}", frames)
-    for seed in range(args.three):
-        given = pictures_of(scenes[seed], (0,))
-        frames = make_by_windows(args.model, scenes[seed].caption, given[0], frames=LONG, seed=seed, **settings)
-        rows["windows"].append(read_long(frames, given, (0,)))
-        keep(args.save, f"windows {seed}", frames)
+        clips = [made(pool, scene, seed, SHORT, (0,)) for seed, scene in enumerate(scenes[: args.count])]
+        short = [is_kept(*clip, scene) for clip, scene in zip(clips, scenes)]
+        long = [keeps_identity(made(pool, scene, seed, LONG, (0,))[0], scene) for seed, scene in enumerate(scenes[: args.long])]
+        rows: dict[str, list[Row]] = {name: [] for name in (*GIVEN, WINDOWS)}
+        for seed, (name, at) in product(range(args.keyframes), GIVEN.items()):
+            frames, given = made(pool, scenes[seed], seed, LONG, at)
+            rows[name].append(read_long(frames, given, at))
+            keep(args.save, f"{name} {seed}", frames)
+    for seed, scene in enumerate(scenes[: args.keyframes]):
+        given = pictures_of(scene, (0,))
+        frames = averaged_windows.make(args.model, scene.caption, image_HWC=given[0], frames=LONG, seed=seed, **settings)
+        rows[WINDOWS].append(read_long(frames, given, (0,)))
+        keep(args.save, f"{WINDOWS} {seed}", frames)
     shares = {"first frame kept": share(short), "identity kept to the end": share(long)}
     said = {"shares": shares, "bars": BARS, "of the first frame": parts_of(short), "at the end": parts_of(long), "rows": rows}
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +154,15 @@ def main() -> int:
     for name, each in rows.items():
         say(f"{name}: { ({part: average([row[part] for row in each]) for part in each[0]} if each else 'none') }")
     return int(any(shares[name] < bar for name, bar in BARS.items()))
+
+
+def make(
+    pool: Pool, scene: Scene, seed: int, frames: int, at: tuple[int, ...], *, model: Path, settings: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a video of a scene some frames of which are given, and these."""
+    given = pictures_of(scene, at)
+    job = job_of(model, scene, seed, frames=frames, at=at, **settings)
+    return pool.run(job, keyframes=given).frames.clone(), given
 
 
 def parts_of(rows: list[Row]) -> dict[str, float]:

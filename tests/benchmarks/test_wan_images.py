@@ -2,12 +2,13 @@
 
 import torch
 
-from benchmarks.image_windows import WINDOW, starts
-from benchmarks.wan_images import LONG, SHOWN, THREE, drawn, is_kept, keeps_identity, pictures_of, read_long, share
+from benchmarks.averaged_windows import WINDOW, starts
+from benchmarks.wan_images import GIVEN, LONG, SHOWN, drawn, is_kept, keeps_identity, pictures_of, read_long, share
 from scripts.shapes import Scene
 
 SCENE = drawn(Scene("square", "red", "gray", "orbiting clockwise"), seed=3)
 OTHER = drawn(Scene("circle", "blue", "gray", "orbiting clockwise"), seed=3)
+THREE = GIVEN["start, middle and end"]
 TRUE = pictures_of(SCENE, tuple(range(LONG)))
 
 

@@ -1,23 +1,21 @@
-"""Long videos of an image by averaged windows, each of which begins with the image: how ComfyUI's context windows make them."""
+"""Long videos by averaged windows, of a caption and, if one is given, of an image: how ComfyUI's context windows make them."""
 
 from functools import cache
 from pathlib import Path
 
 import torch
-from diffusers import WanImageToVideoPipeline
+from diffusers import DiffusionPipeline
 from einops import rearrange
 
-WINDOW, STRIDE = (
-    9,
-    7,
-)  # latents: ComfyUI's 21 with an overlap of 8, in proportion to what the small model is trained on; no stride of 6,
-# after which the moving shapes are back where they were
+# Latents: ComfyUI's 21 with an overlap of 8, in proportion to what the small models are trained on; no stride of 6, after which
+# the moving shapes are back where they were.
+WINDOW, STRIDE = 9, 7
 
 
 @cache
-def pipeline_of(model: Path) -> WanImageToVideoPipeline:
+def pipeline_of(model: Path) -> DiffusionPipeline:
     """Return the stock pipeline of a folder, whose parts the windows are made with."""
-    pipeline = WanImageToVideoPipeline.from_pretrained(model).to(torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(model).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -35,17 +33,20 @@ def ramp() -> torch.Tensor:
 
 
 @torch.no_grad()
-def make_by_windows(
-    model: Path, caption: str, image_HWC: torch.Tensor, *, frames: int, seed: int, steps: int, guidance: float
+def make(
+    model: Path, caption: str, *, frames: int, seed: int, steps: int, guidance: float, image_HWC: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return a video, (F, H, W, 3) in [0, 1], whose windows are denoised by themselves and averaged after each step."""
+    """Return a video, (F, H, W, 3) in [0, 1], whose windows are denoised by themselves and averaged after each step.
+
+    A model for images needs one, with which each window begins.
+    """
     pipeline = pipeline_of(model)
     vae, net, scheduler = pipeline.vae, pipeline.transformer, pipeline.scheduler
     mean, std = (torch.tensor(part).view(1, -1, 1, 1, 1) for part in (vae.config.latents_mean, vae.config.latents_std))
-    condition = condition_of(vae, image_HWC, mean, std)
-    texts = told(pipeline, caption)
     latents = (frames - 1) // 4 + 1
     x = torch.randn(1, len(mean[0]), latents, 8, 8, generator=torch.Generator().manual_seed(seed))
+    condition = x[:, :0, :WINDOW] if image_HWC is None else condition_of(vae, image_HWC, mean, std)
+    texts = told(pipeline, caption)
     scheduler.set_timesteps(steps)
     for timestep in scheduler.timesteps:
         guess, weight = torch.zeros_like(x), torch.zeros(latents)
@@ -71,7 +72,7 @@ def condition_of(vae, image_HWC: torch.Tensor, mean: torch.Tensor, std: torch.Te
     return torch.cat([mask, encoded], dim=1)
 
 
-def told(pipeline: WanImageToVideoPipeline, caption: str) -> torch.Tensor:
+def told(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
     """Return what the net is told with the caption and with none, (2, tokens, width), zeros behind the texts."""
     tokens = pipeline.tokenizer([caption, ""], padding="max_length", return_tensors="pt")
     hidden = pipeline.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
