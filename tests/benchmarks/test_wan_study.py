@@ -98,7 +98,13 @@ def test_the_page_is_written_of_a_study_and_says_pace_against_the_trained_length
     assert found["independent clips, 4x"]["pace"][0] == pytest.approx(1, abs=0.05)
     assert found["default, 4x"]["pace"][0] < 0.6 and found["default, 4x"]["identity"][0] == 1
     assert [claim.holds for claim in wan_coherence.claims(found, quick=True, minutes=1)][1:] == [False, True]
-    content = {"date": "today", "machine": "this", "seconds": 60, "claims": {}, "data": {"table": found, "steps": 10}}
+    content = {
+        "date": "today",
+        "machine": "this",
+        "seconds": 60,
+        "claims": {},
+        "data": {"table": json.loads(json.dumps(found)), "steps": 10},
+    }
     row = {"shown": 1.0, "seam position": [0.9, 0.5], "seam picture": None, "return": 0.9, "drift": 0.1, "unclear": 0.0}
     images = {"shares": {"first frame kept": 0.5}, "rows": {**{name: [row] for name in GIVEN}, WINDOWS: []}}
     page = wan_quality_page.write(
