@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from parallel.cli import arguments, inits
+from parallel.cli import arguments, inits, request
 from parallel.families import folder, weight_files
 from parallel.job import timeline
 from parallel.job.errors import JobRefused
@@ -246,7 +246,7 @@ def command_lines() -> Iterator[Try]:
         ["--prompt", "x", "--noise-stride", "0"],
     ):
         args = arguments.build_parser().parse_args(["generate", *words])
-        check = arguments.check_resume if args.resume else arguments.build_job
+        check = request.check_resume if args.resume else request.build_job
         yield " ".join(words) or "nothing", lambda args=args, check=check: check(args)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.places import ROOT
 from harness.wan_builders import wan_folder
-from parallel.cli import arguments, inits, latents_file, movies
+from parallel.cli import arguments, inits, latents_file, movies, request
 from parallel.families.latent_format import LatentFormat
 from parallel.job.job import Scope
 from parallel.maths import noise
@@ -180,7 +180,7 @@ def test_help_names_each_default_once_and_what_auto_is(capsys):
 
 def test_options_of_wan_come_into_its_job():
     def job(*more: str):
-        return arguments.build_job(arguments.build_parser().parse_args(["generate", "--prompt", "a", *more]))
+        return request.build_job(arguments.build_parser().parse_args(["generate", "--prompt", "a", *more]))
 
     plain = job()
     assert (plain.guidance_scale, plain.guidance_scale_2, plain.shift) == (7.5, None, None)

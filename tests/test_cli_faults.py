@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 
 from harness.jobs import job
 from harness.places import ROOT
-from parallel.cli import generate as cli
-from parallel.cli import inits, latents_file, limits, movies
+from parallel.cli import inits, latents_file, limits, movies, results
 from parallel.families import folder
 from parallel.job.job import Scope
 from parallel.pool.movie import Movie
@@ -32,7 +31,9 @@ def test_an_output_that_can_not_be_written_costs_no_other_one(tiny, tmp_path, po
     """As if the disk were full for one of them."""
     files = {name: tmp_path / file for name, file in (("video", "v"), ("latents", "l.latent"), ("report", "r.json"))}
 
-    place, function = {"video": (movies, "write"), "latents": (latents_file, "save"), "report": (cli, "write_report")}[fails]
+    place, function = {"video": (movies, "write"), "latents": (latents_file, "save"), "report": (results, "write_report")}[
+        fails
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(place, function, full)
         outputs = ["--output", files["video"], "--latents", files["latents"], "--report", files["report"]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel.cli import arguments
+from parallel.cli import arguments, request
 from parallel.job import timeline
 from parallel.job.errors import JobRefused
 
@@ -62,9 +62,9 @@ def test_the_command_line_reads_a_file_of_windows_notepad(tmp_path):
     args = arguments.build_parser().parse_args(["generate", "--timeline", str(file), "--frames", "99"])
     for encoding in ("utf-8-sig", "utf-16"):
         file.write_bytes("0: a\r\n0:02 b\r\n".encode(encoding))
-        assert [(prompt.frame, prompt.text) for prompt in arguments.build_job(args).prompts] == [(0, "a"), (16, "b")]
+        assert [(prompt.frame, prompt.text) for prompt in request.build_job(args).prompts] == [(0, "a"), (16, "b")]
     file.write_bytes(b"0: a\n0:02 caf\xe9")
-    assert refusal(arguments.build_job, args).startswith("timeline line 2: wanted UTF-8, got other bytes")
+    assert refusal(request.build_job, args).startswith("timeline line 2: wanted UTF-8, got other bytes")
 
 
 def test_a_file_in_another_encoding_is_refused_by_its_line():

@@ -1,4 +1,4 @@
-"""The command line's grammar, and the Job that it adds up to."""
+"""The command line's grammar."""
 
 import argparse
 from collections.abc import Callable
@@ -8,10 +8,9 @@ from typing import Any, NoReturn
 
 from pydantic import Field
 
-from ..job import timeline
 from ..job.errors import JobRefused
-from ..job.files import Lora, ModelFiles
-from ..job.job import Frozen, Job, Noise, Prompt, Scope, Tuning, checked
+from ..job.files import Lora
+from ..job.job import Frozen, Job, Noise, Scope, Tuning, checked
 from . import keyframes
 
 ABOUT = "The engine without ComfyUI: make one long video on several ranks."
@@ -26,11 +25,6 @@ class Run(Frozen):
     threads: int | None = Field(None, ge=1, le=1024)
     restarts: int = Field(2, ge=0, le=1000)
     snapshot_seconds: float = Field(60.0, ge=0, allow_inf_nan=False)
-
-
-def check_run(args: argparse.Namespace) -> None:
-    """Raise JobRefused if a number that says how to run is none that can be."""
-    checked(Run, **{name: getattr(args, name) for name in Run.model_fields})
 
 
 class OneLine(argparse.ArgumentParser):
@@ -191,21 +185,6 @@ def _add_output(add: Add) -> None:
     add("--report", help="also store what it cost, as .json")
 
 
-# What says where and how to run; all other options are the video's.
-ABOUT_RUNS = (
-    "command", "devices", "threads", "snapshot", "snapshot_seconds", "resume", "restarts", "output", "latents", "report",
-)  # fmt: skip
-
-
-def check_resume(args: argparse.Namespace) -> None:
-    """Raise JobRefused if options of the video stand beside --resume: they would say nothing."""
-    default = build_parser().parse_args(["generate"])
-    said = [name for name, value in vars(args).items() if name not in ABOUT_RUNS and value != getattr(default, name)]
-    if said:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in said)
-        raise JobRefused(f"--resume goes on with its own job: leave out {options}")
-
-
 def _count_or_auto(text: str) -> int | None:
     """Read a number of frames, or `auto`."""
     if text == "auto":
@@ -247,49 +226,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def build_job(args: argparse.Namespace) -> Job:
-    """Return the Job that the arguments ask for, but for its keyframes; raise JobRefused."""
-    said = [text for text in (args.prompt, args.timeline) if text is not None]
-    if len(said) != 1 and (said or args.steps != 0):  # without steps no prompt is used
-        raise JobRefused("wanted either --prompt TEXT or --timeline FILE")
-    if args.frames < 1:
-        raise JobRefused(f"frames: wanted at least 1, got {args.frames}")
-    if args.timeline is None:
-        prompts: tuple[Prompt, ...] = (checked(Prompt, frame=0, text=args.prompt or ""),)
-    else:
-        prompts = timeline.parse(_read_text(args.timeline), fps=args.fps, frames=args.frames)
-    scope = checked(
-        Scope,
-        local_context=args.local_context,
-        global_frames=args.global_frames,
-        local_bias=tuple(args.local_bias),
-        global_bias=tuple(args.global_bias),
-        phase_timestep=args.phase_timestep,
-        ramp=args.bias_ramp,
-        trained_frames=args.trained_frames,
-        model_frames=args.model_frames,
-        places=args.places,
-        rotate=args.rotate,
-        full_windows=args.full_windows,
-    )
-    tuning = checked(Tuning, **{name: getattr(args, name) for name in Tuning.model_fields})
-    same = (
-        "model", "parts", "dtype", "offload", "fade", "negative", "frames", "height", "width", "fps", "shift", "seed", "scheduler",
-        "loop", "denoise",
-    )  # fmt: skip
-    scale, *second = args.guidance
-    renamed = {"num_inference_steps": args.steps, "guidance_scale": scale, "guidance_scale_2": second[0] if second else None}
-    noise = {"kind": args.noise, "window": args.noise_window, "stride": args.noise_stride, "share": args.noise_share}
-    files = checked(ModelFiles, **{name: getattr(args, name) for name in ModelFiles.model_fields})
-    settings = {"noise": noise, "scope": scope, "tuning": tuning, "files": files, "loras": tuple(args.lora or ())}
-    return checked(Job, prompts=prompts, **settings, **{name: getattr(args, name) for name in same}, **renamed)
-
-
-def _read_text(file: str) -> str:
-    try:
-        with Path(file).open("rb") as opened:
-            return timeline.decode(opened.read(timeline.MAX_BYTES + 1))
-    except OSError as error:
-        raise JobRefused(f"timeline {file} can't be read ({error}): give a text file") from None
