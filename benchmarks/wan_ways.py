@@ -13,13 +13,15 @@ from harness.places import BUNDLED_WAN
 from parallel.comm.group import Group
 from parallel.job.job import Job, Noise, Prompt, Scope, checked
 from parallel.layers.patch import Swap, patched
-from parallel.maths import rotary
+from parallel.maths import places, rotary
+from parallel.maths.scope import Span
 from parallel.models.model import Model
 from parallel.sampler.generate import Blocks, generate
 
 TRAINED = 9  # latents of a clip that the small Wan was trained on
 STEPS = 10
 EVERYTHING = 1_000_000  # frames: all of a video
+DENSE_REACH, SPARSE = 3, 11  # FreeLOC's 8 and 24 of 21 latents, in proportion
 BUDGETS = (0.5, 1.0, 1.5, 2.0, 3.0)  # keys of a frame, over the trained latents
 LOCAL_SHARES = (1.0, 0.75, 0.5, 0.25)  # of the keys, in the window
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -61,6 +63,7 @@ MAIN = (
     Way("5 + 4, true, rotating", scope=scopes(5, 4, places="true", rotate=True)),
     Way("5 + 4, near, full windows", scope=scopes(5, 4, full_windows=True)),
     Way("LVSA's pattern", scope=scopes(3, 6, places="true", rotate=True, full_windows=True)),
+    Way("FreeLOC's re-encoding", by="freeloc"),
     Way("noise, shuffled windows", noise=Noise(kind="shuffled", window=8, stride=4)),
     Way("noise, common and own", noise=Noise(kind="mixed", share=0.5)),
     WINDOWS,
@@ -128,6 +131,30 @@ def _riflex(model: Model, job: Job) -> torch.Tensor:
         return _ours(model, job)
 
 
+def _freeloc(model: Model, job: Job) -> torch.Tensor:
+    """Distances past those that were trained are re-encoded as shorter ones: a dense window, then every second latent.
+
+    FreeLOC (arXiv 2603.25209), in all layers; it chooses layers by a probe.
+    """
+    with patched([Swap(places, "keys", reencoded)]):
+        return _ours(model, job)
+
+
+def reencoded(query: int, span: Span, rule: places.Rule) -> places.Keys:
+    """Return the keys of one latent: all near ones, then every second, each no further than a trained clip is long."""
+    offsets = [
+        offset for offset in range(-SPARSE, SPARSE + 1) if abs(offset) <= DENSE_REACH or (abs(offset) - DENSE_REACH) % 2 == 0
+    ]
+    seen = [offset for offset in offsets if 0 <= query + offset < span.frames]
+    near = tuple(_shorter(offset) for offset in seen)
+    return places.Keys(tuple(query + offset for offset in seen), tuple(query + each for each in near), (True,) * len(seen))
+
+
+def _shorter(offset: int) -> int:
+    further = max(0, abs(offset) - DENSE_REACH) // 2
+    return (1 if offset > 0 else -1) * min(min(abs(offset), DENSE_REACH) + further, TRAINED - 1)
+
+
 def _windows(model: Model, job: Job) -> torch.Tensor:
     return averaged_windows.make(BUNDLED_WAN, _caption(job), frames=job.frames, seed=job.seed, **_settings(model))
 
@@ -148,4 +175,4 @@ def _settings(model: Model) -> dict[str, float]:
     return {"steps": STEPS, "guidance": model.folder.guidance_scale}
 
 
-BY = {"ours": _ours, "riflex": _riflex, "windows": _windows, "independent": _independent}
+BY = {"ours": _ours, "riflex": _riflex, "freeloc": _freeloc, "windows": _windows, "independent": _independent}

@@ -11,6 +11,7 @@ from benchmarks.wan_images import GIVEN, WINDOWS
 from benchmarks.wan_study import TRAINED, Task
 from benchmarks.wan_ways import DEFAULT, DENSE, INDEPENDENT, MAIN, SPLITS, Way
 from parallel.maths import rotary
+from parallel.maths.scope import Span
 from scripts.shapes import Scene, draw_scene, render
 
 SCENE = draw_scene(("circle", "red", "gray", "orbiting clockwise"), torch.Generator().manual_seed(0))
@@ -112,3 +113,10 @@ def test_the_page_is_written_of_a_study_and_says_pace_against_the_trained_length
     )
     assert page.startswith("1\n| way | length |") and "| start | 1 | 1 | 0.9 (p 0.5) | - | 0.9 | 0.1 | 0 |" in page
     assert page.endswith("50%")
+
+
+def test_reencoded_places_are_in_order_and_within_what_was_trained():
+    keys = wan_ways.reencoded(20, Span(60, 0, 0), "true")
+    assert keys.frames == (9, 11, 13, 15, 17, 18, 19, 20, 21, 22, 23, 25, 27, 29, 31)
+    assert keys.places == tuple(range(13, 28)) and len(keys.frames) == len(keys.is_local)
+    assert wan_ways.reencoded(0, Span(60, 0, 0), "true").frames == (0, 1, 2, 3, 5, 7, 9, 11)
