@@ -12,6 +12,8 @@ CONDITIONS = {"t2v": 0, "i2v": 20}  # channels of a net for images
 
 def write(models: Path, pictures: Path, place: Path) -> list[Path]:
     """Write Wan 2.2 A14B's nets in scaled fp8, its VAE and its text encoder below `models`, and a picture; return the files."""
+    for folder in ("diffusion_models", "text_encoders", "vae"):
+        (models / folder).mkdir(exist_ok=True)
     tiny = tiny_files(place)
     written = []
     for kind, condition in CONDITIONS.items():

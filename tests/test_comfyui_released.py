@@ -21,9 +21,11 @@ def small(name: str) -> dict:
     for node in prompt.values():
         given = node["inputs"]
         given.update({widget: value for widget, value in least.items() if given.get(widget)})
-        given.update({"devices": "cpu,cpu"} if "devices" in given else {})  # as `auto` is on CPUs: ranks that are warm
-        for widget in ("timeline", "at"):
-            given.update({widget: given[widget].replace("5s", "0.5s")} if widget in given else {})
+        given.update(
+            {widget: "cpu,cpu" for widget in given if widget == "devices"}
+        )  # as `auto` is on CPUs: ranks that are warm
+        texts = [widget for widget in ("timeline", "at") if isinstance(given.get(widget), str)]
+        given.update({widget: given[widget].replace("5s", "0.5s") for widget in texts})
     return prompt
 
 
