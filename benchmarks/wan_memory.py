@@ -13,14 +13,12 @@ import torch
 from diffusers import AutoencoderKLWan, ModelMixin, WanTransformer3DModel
 
 from benchmarks.claims import Claim, report
+from benchmarks.wan_changes import changes, one_text
 from harness.live import LiveBytes
 from parallel.comm.group import Group
 from parallel.families.wan_shape import TEXT_LENGTH, ClipCall, WanShape
 from parallel.families.wan_vae_shape import WanVAESizes, decode_numbers
-from parallel.layers.cross_attention import Run, TextAttention
-from parallel.layers.dual_scope import DualScopeAttention, Grid, Plans
-from parallel.layers.patch import Change, Swap, patched
-from parallel.layers.tokens import OverTokens
+from parallel.layers.patch import patched
 from parallel.layers.view import View
 from parallel.maths.scope import Span
 from parallel.maths.slices import Slices
@@ -85,26 +83,19 @@ def lower(made: ModelMixin, dtype: torch.dtype) -> None:
     made.eval().requires_grad_(False)
 
 
-def changes(made: WanTransformer3DModel, case: Case, view: View, runs: dict[int, list[Run]]) -> list[Change]:
-    """Return what makes the net work on a clip."""
-    plans, grid = Plans(view, "near"), Grid((HEIGHT // 16, WIDTH // 16), 128)
-    found: list[Change] = []
-    for block in made.blocks:
-        found.append(Swap(block.attn1, "processor", DualScopeAttention(view, plans, grid, travel=case.travel)))
-        found.append(Swap(block.attn2, "processor", TextAttention(view, runs)))
-        found.append(Swap(block, "ffn", OverTokens(block.ffn, view.slices, width=NETS[case.net].ffn_dim)))
-    return found
-
-
 def call_peak(case: Case) -> int:
     """Return the most bytes of activations alive at once in a call of a rank in the middle."""
     made = net(NETS[case.net], case.dtype)
     view = View(Group(case.ranks // 2, case.ranks, META), case.span, Slices(budget=SLICE))
-    runs = {0: [Run(branch, slice(0, case.latents), branch) for branch in range(case.branches)]}
+    heard = {0: one_text(case.latents, case.branches)}
     x = torch.zeros(1, 16, case.latents, HEIGHT // 8, WIDTH // 8, dtype=case.dtype, device=META)
     texts = torch.zeros(case.branches, TEXT_LENGTH, 4096, dtype=case.dtype, device=META)
     times = torch.zeros(case.branches, device=META)
-    with torch.inference_mode(), patched(changes(made, case, view, runs)), LiveBytes("meta", made.parameters()) as live:
+    with (
+        torch.inference_mode(),
+        patched(changes(made, view, heard, size=(HEIGHT // 16, WIDTH // 16), travel=case.travel)),
+        LiveBytes("meta", made.parameters()) as live,
+    ):
         made(x.expand(case.branches, -1, -1, -1, -1), times, texts, return_dict=False)
     return live.peak
 
