@@ -1,6 +1,6 @@
 """What a call of a Wan transformer and its VAE's decode keep in memory: `python -m benchmarks.wan_memory`
 
-The sizes of Wan 2.1 1.3B and of 14B at 832x480 in bfloat16, with one block: what lives at once is that of one block, however many
+The sizes of Wan 2.1 1.3B and of 14B at three sizes of pictures in bfloat16, with one block: what lives at once is that of one block, however many
 there are. Tensors have shapes but no numbers (the device `meta`), so nothing is computed, and what would come from other ranks is
 room for it. The formulas are those of parallel/families/wan_shape.py and wan_vae_shape.py.
 """
@@ -27,6 +27,7 @@ from parallel.models.wan import NoRotation
 
 META = torch.device("meta")
 HEIGHT, WIDTH = 480, 832
+SIZES = ((272, 480), (HEIGHT, WIDTH), (720, 1280))  # of pictures, height and width
 LOCAL, GLOBAL = 6, 8  # latents, the rule's for models that were trained on 21
 NETS = {"1.3B": WanShape(num_attention_heads=12, ffn_dim=8960, num_layers=30), "14B": WanShape()}
 SLICE = 16 * 2**20  # bytes, which the formulas leave out
@@ -47,6 +48,7 @@ class Case:
     ranks: int = 1
     dtype: torch.dtype = torch.bfloat16
     travel: Literal["hidden_states", "keys_values"] = "hidden_states"
+    size: tuple[int, int] = (HEIGHT, WIDTH)
 
     @property
     def span(self) -> Span:
@@ -55,11 +57,15 @@ class Case:
 
     def __str__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
-        return f"{self.net}, {self.latents} latents, {self.branches} branches, {self.ranks} ranks, {kind}, {self.travel}"
+        size = f"{self.size[1]}x{self.size[0]}"
+        return (
+            f"{self.net}, {size}, {self.latents} latents, {self.branches} branches, {self.ranks} ranks, {kind}, {self.travel}"
+        )
 
 
 CASES = [Case(net, latents, branches) for net in NETS for latents in (10, 31) for branches in (1, 2)]
 CASES += [Case("14B", latents, ranks=4) for latents in (10, 31)]
+CASES += [Case(net, 31, size=size) for net in NETS for size in SIZES if size != (HEIGHT, WIDTH)]
 CASES += [Case("1.3B", 10, ranks=4, travel="keys_values"), Case("1.3B", 10, dtype=torch.float32)]
 
 
@@ -88,12 +94,13 @@ def call_peak(case: Case) -> int:
     made = net(NETS[case.net], case.dtype)
     view = View(Group(case.ranks // 2, case.ranks, META), case.span, Slices(budget=SLICE))
     heard = {0: one_text(case.latents, case.branches)}
-    x = torch.zeros(1, 16, case.latents, HEIGHT // 8, WIDTH // 8, dtype=case.dtype, device=META)
+    height, width = case.size
+    x = torch.zeros(1, 16, case.latents, height // 8, width // 8, dtype=case.dtype, device=META)
     texts = torch.zeros(case.branches, TEXT_LENGTH, 4096, dtype=case.dtype, device=META)
     times = torch.zeros(case.branches, device=META)
     with (
         torch.inference_mode(),
-        patched(changes(made, view, heard, size=(HEIGHT // 16, WIDTH // 16), travel=case.travel)),
+        patched(changes(made, view, heard, size=(height // 16, width // 16), travel=case.travel)),
         LiveBytes("meta", made.parameters()) as live,
     ):
         made(x.expand(case.branches, -1, -1, -1, -1), times, texts, return_dict=False)
@@ -102,7 +109,7 @@ def call_peak(case: Case) -> int:
 
 def call_formula(case: Case) -> int:
     """Return the bytes that a plan reckons with."""
-    tokens = NETS[case.net].tokens(HEIGHT // 8, WIDTH // 8)
+    tokens = NETS[case.net].tokens(case.size[0] // 8, case.size[1] // 8)
     call = ClipCall(
         NETS[case.net], tokens, case.span, case.latents, case.dtype.itemsize, 2 if case.travel == "keys_values" else 1
     )
@@ -131,9 +138,12 @@ def main() -> int:
     began = time.perf_counter()
     rows = {str(case): {"measured": call_peak(case), "formula": call_formula(case)} for case in CASES}
     for name, config in VAES.items():
-        for dtype in (torch.bfloat16, torch.float32):
-            sizes = {"measured": decode_peak(config, dtype), "formula": decode_formula(config, dtype)}
-            rows[f"decode, {name}, {str(dtype).removeprefix('torch.')}"] = sizes
+        for dtype, (height, width) in [(torch.float32, SIZES[1]), *((torch.bfloat16, size) for size in SIZES)]:
+            sizes = {
+                "measured": decode_peak(config, dtype, height, width),
+                "formula": decode_formula(config, dtype, height, width),
+            }
+            rows[f"decode, {name}, {width}x{height}, {str(dtype).removeprefix('torch.')}"] = sizes
     for name, row in rows.items():
         print(f"{name}: {row['measured'] / 1e9:.3f} GB, by the formula {row['formula'] / 1e9:.3f}", flush=True)
     over = [row["formula"] / row["measured"] for row in rows.values()]
