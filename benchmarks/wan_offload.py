@@ -39,9 +39,9 @@ def peak(net: WanTransformer3DModel, latents: int) -> int:
     view = View(wan_standard.alone(latents).group, wan_standard.span(latents), Slices(budget=SLICE))
     called, changes = wan_standard.call(latents), wan_standard.changes(net, view)
     outside = bytes_of(net) - bytes_of(net.blocks)
-    with torch.inference_mode(), patched(changes), LiveBytes(known=[*net.parameters(), *called]) as live:
-        with block_by_block(net, net.blocks, view.group.device):
-            net(*called, return_dict=False)
+    live = LiveBytes(known=[*net.parameters(), *called])
+    with torch.inference_mode(), patched(changes), live, block_by_block(net, net.blocks, view.group.device):
+        net(*called, return_dict=False)
     return live.peak + outside
 
 
