@@ -35,10 +35,12 @@ def windows(net: WanTransformer3DModel) -> Way:
     """Windows that overlap, each latent the mean of those that hold it, weighted towards a window's middle."""
 
     def run(video: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        weight = averaged_windows.ramp(WINDOW)[:, None, None]
-        total, weights = torch.zeros_like(video), torch.zeros(video.shape[2], 1, 1)
-        for start in averaged_windows.starts(video.shape[2], WINDOW, WINDOW - SHARED):
-            own = slice(start, start + WINDOW)
+        latents = video.shape[2]
+        window = min(WINDOW, latents)
+        weight = averaged_windows.ramp(window)[:, None, None]
+        total, weights = torch.zeros_like(video), torch.zeros(latents, 1, 1)
+        for start in averaged_windows.starts(latents, window, WINDOW - SHARED):
+            own = slice(start, start + window)
             total[:, :, own] += weight * whole(net)(video[:, :, own], timestep, text)
             weights[own] += weight
         return total / weights
