@@ -1,12 +1,25 @@
 """What the measurements of Wan's speed compare, and what they reckon with, apart from time."""
 
+import json
+from string import Formatter
+
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import cost_model, wan_compare, wan_cost_model, wan_decode, wan_offload, wan_profile, wan_scaling, wan_standard
+from benchmarks import (
+    cost_model,
+    performance_page,
+    wan_compare,
+    wan_cost_model,
+    wan_decode,
+    wan_offload,
+    wan_profile,
+    wan_scaling,
+    wan_standard,
+)
 from parallel.families.wan_shape import WanShape
 
 NVLINK, ETHERNET = cost_model.LINKS[0], cost_model.LINKS[2]
@@ -91,3 +104,16 @@ def test_a_profile_has_all_parts_and_they_are_the_call():
     assert list(clock.parts(2).values()) == [1.5, 2.5, 1.0, 3.0, 2.0, 0.0]
     for made in (wan_profile.stock(1, latents=2), wan_profile.ours(1, latents=2)):
         assert list(made) == list(wan_profile.SHOWN) and all(made[part] > 0 for part in wan_profile.SHOWN[:-1])
+
+
+def test_the_page_has_a_row_of_each_gpu_link_net_size_and_length(tmp_path, monkeypatch):
+    (tmp_path / "wan_scaling.json").write_text(json.dumps({"data": {"steps": wan_scaling.draw_up()}}))
+    monkeypatch.setattr(performance_page, "BENCH", tmp_path)
+    head, _, *rows = performance_page.wan_steps().splitlines()
+    assert head.endswith("1 GPU | 2 GPUs | 4 GPUs | 8 GPUs | 16 GPUs | 32 GPUs | 64 GPUs |") and len(rows) == 5 * 2 * 2 * 3
+    assert sum(row.endswith(" - |") for row in rows) == 5 * 2 * 2  # those of 61 latents
+
+
+def test_the_pages_template_asks_for_what_its_writer_makes():
+    asked = {field for _, field, _, _ in Formatter().parse(performance_page.TEMPLATE.read_text()) if field}
+    assert asked == {*performance_page.PARTS, *performance_page.ROWS, "date", "machine"}
