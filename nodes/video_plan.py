@@ -184,6 +184,7 @@ def _host_memory(outline: Plan) -> list[str]:
     """Return a line on what waits in host memory for a rank's device, if anything may."""
     tuning, memory = outline.job.tuning, outline.memory
     waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
+    waits += [f"{_gb(memory.before_loras)} of weights as they were before LoRAs"] if memory.before_loras else []
     if tuning.park_skips != "never" and memory.skips:
         when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
         waits.append(f"{_gb(memory.skips)} of skip tensors{when}")

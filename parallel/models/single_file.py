@@ -71,6 +71,7 @@ def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
         else:
             plain[name] = mapped.numbers(weight, own)
     module.load_state_dict(plain, strict=False, assign=True)
+    _tie(module, {name: held[name].entry for name in plain})
     _count_positions(module)
     return module.eval().requires_grad_(False)
 
@@ -78,6 +79,16 @@ def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
 def may_have(name: str) -> bool:
     """Say whether a file may hold a weight that the model has no place for: diffusers and transformers leave it out, too."""
     return name.endswith(("norm_added_q.weight", "position_ids")) or name in T5_WORDS
+
+
+def _tie(module: nn.Module, entries: dict[str, Entry]) -> None:
+    """Have one parameter where a weight has two names, as a table of words has: some have 2 GB."""
+    first: dict[Entry, str] = {}
+    for name, entry in entries.items():
+        of = first.setdefault(entry, name)
+        if of != name:
+            owner, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, module.get_parameter(of))
 
 
 def _count_positions(module: nn.Module) -> None:
