@@ -199,13 +199,20 @@ def test_a_net_of_2_1_from_images_and_the_vision_tower_that_it_wants(tiny, pools
     tower = tiny.write("tower", {**held, "visual_projection.weight": torch.zeros(4, wan_files.LOOK)})
     files = tiny.files.model_copy(update={"clip_vision": tower})
     check_same_numbers(net, files, str(twin), ("transformer", "image_encoder"))
-    with pytest.raises(JobRefused, match="wants pictures' tokens: give CLIP's vision tower, too"):
-        folder.inspect(net, files=tiny.files)
     keyframes = tuple(Keyframe(frame=frame) for frame in (0, 8)[:pictures])
     pixels = torch.rand(pictures, 16, 16, 3)
     wishes = [job(each, files=some, keyframes=keyframes, decode=False) for each, some in ((net, files), (twin, ModelFiles()))]
     ours, stock = (pools(1).run(wish, keyframes=pixels).latents for wish in wishes)
     assert (ours - stock).abs().max() < NOISE
+    blind = job(net, files=tiny.files, keyframes=keyframes, decode=False)
+    tokens = table.load(folder.inspect(net, files=files), torch.float32).look(pixels)
+    assert (pools(1).run(blind, keyframes=pixels, picture_tokens=tokens).latents - ours).abs().max() < NOISE
+    with pytest.raises(JobRefused, match=r"is without CLIP's vision tower, whose tokens .*: give it, too .* or connect clip_"):
+        pools(1).run(blind, keyframes=pixels)
+    with pytest.raises(
+        JobRefused, match=rf"wanted \({pictures}, (tokens|5), 80\), those of the first .* got \({pictures}, 5, 79\)"
+    ):
+        pools(1).run(blind, keyframes=pixels, picture_tokens=tokens[:, :, 1:])
 
 
 def test_a_text_encoder_in_scaled_fp8_says_the_same_as_its_numbers(tiny):

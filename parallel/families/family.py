@@ -84,9 +84,14 @@ class Family(Frozen):
         return max((weight.making_bytes(job.item_bytes) for weight in parts.held(self.text_encoder).values()), default=0)
 
     @property
-    def picture_tokens(self) -> tuple[int, int, int] | None:
-        """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's; None if it takes none."""
+    def picture_tokens(self) -> tuple[int, int | None, int] | None:
+        """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's, L None: any; None if it takes none."""
         return None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether it takes tokens of pictures, and has nothing that makes them: they come with each job."""
+        return False
 
     def latents_shape(self, job: Job) -> tuple[int, int, int, int]:
         """Return the shape (C, T, h, w) of a job's latents."""

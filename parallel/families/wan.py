@@ -130,11 +130,14 @@ class Wan(Family):
         return Pinning.OWN_TIME if self.has_time_of_each else Pinning.REPLACED
 
     @property
-    def picture_tokens(self) -> tuple[int, int, int] | None:
+    def picture_tokens(self) -> tuple[int, int | None, int] | None:
         """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's: of 2.1 from images."""
-        return (
-            None if self.looking is None else (self.looking.pictures, self.looking.sizes.tokens, self.looking.sizes.hidden_size)
-        )
+        looking = self.looking
+        return None if looking is None else (looking.pictures, looking.tokens, looking.width)
+
+    @property
+    def is_blind(self) -> bool:
+        return self.looking is not None and self.image_encoder is None
 
     @property
     def own_size(self) -> tuple[int, int] | None:
