@@ -108,7 +108,8 @@ class LoadVideoModel(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "auto", **files: str) -> io.NodeOutput:
-        choice, _ = find(model, parts, files, dtype=dtype, offload=offload)
+        choice, inspected = find(model, parts, files, dtype=dtype, offload=offload)
+        host.show_text("\n".join(inspected.missing))
         return io.NodeOutput(choice)
 
 

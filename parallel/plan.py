@@ -12,6 +12,7 @@ from .maths import clips, places, prompts, scope, slices
 
 OFFLOADS: tuple[Offload, ...] = ("none", "parts", "blocks")  # the fastest first
 HEADROOM = 0.9  # of what is free: allocators round up
+AREA, ASPECT = 1.4, 1.4  # times those that a model was trained on: 640x480 is 0.77 of 832x480, and makes good videos
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 
 
@@ -158,6 +159,27 @@ def keys_notice(job: Job, geometry: Geometry = PICTURES) -> str | None:
         f"{math.ceil(FEWEST * wanted) * per} to {math.floor(MOST * wanted) * per}: change local_context or global_frames if things "
         "move too slowly, or say as model_frames what it was trained on"
     )
+
+
+def size_notice(job: Job, model: ModelFolder) -> str | None:
+    """Return a sentence if frames are far from all sizes that a model is trained on, in their area or their aspect; None if not."""
+    known = model.trained_sizes
+    if not known:
+        return None
+    areas = sorted(height * width for height, width in known)
+    aspects = [max(size) / min(size) for size in known]
+    area, aspect = job.height * job.width, max(job.height, job.width) / min(job.height, job.width)
+    if areas[0] / AREA <= area <= areas[-1] * AREA and aspect <= max(aspects) * ASPECT:
+        return None
+    sizes = " or ".join(f"{width}x{height}" for height, width in known)
+    return f"{job.width}x{job.height} is far from what this model was trained on: use about {sizes}, or expect worse frames"
+
+
+def notices(job: Job, model: ModelFolder) -> list[str]:
+    """Return what the user should know of a job before it runs."""
+    if not job.num_inference_steps:
+        return []
+    return list(filter(None, [size_notice(job, model), keys_notice(job, model.geometry)]))
 
 
 def estimate_memory(model: ModelFolder, job: Job, clip: range) -> Memory:

@@ -16,7 +16,7 @@ from ..families import folder
 from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
 from ..job.job import Job
-from ..plan import keys_notice
+from ..plan import notices
 from ..pool import Pool
 from ..pool.devices import resolve
 from ..pool.snapshot_file import OPTIONAL, Keeper, Stored, load
@@ -77,7 +77,7 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
     folder.check(job, len(devices), model)
     check_open_files(len(devices))
-    if (said := keys_notice(job, model.geometry)) is not None:
+    for said in notices(job, model):
         notice(said)
     output = Path(args.output)
     check_files(args)

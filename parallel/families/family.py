@@ -89,6 +89,21 @@ class Family(Frozen):
         return None
 
     @property
+    def trained_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Heights and widths in pixels of what it was trained on; none where nobody says."""
+        return ()
+
+    @property
+    def missing(self) -> list[str]:
+        """What it was given no part for, and what to connect instead, in words."""
+        said = []
+        if self.text_encoder is None:
+            said.append("no text encoder: choose one, or connect clip to the sampler")
+        if self.is_blind:
+            said.append("no CLIP vision: choose one, or connect clip_vision_output to the sampler")
+        return said
+
+    @property
     def is_blind(self) -> bool:
         """Whether it takes tokens of pictures, and has nothing that makes them: they come with each job."""
         return False

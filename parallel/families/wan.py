@@ -145,6 +145,11 @@ class Wan(Family):
         return self.training.size
 
     @property
+    def trained_sizes(self) -> tuple[tuple[int, int], ...]:
+        named = [each.split("x") for each in self.usual_sizes]
+        return (self.own_size,) if self.own_size else tuple((int(height), int(width)) for width, height in named)
+
+    @property
     def usual_sizes(self) -> tuple[str, ...]:
         """Sizes that people make with it, width x height, where its folder names none."""
         return self.training.usual_sizes
