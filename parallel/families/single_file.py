@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from ..job.errors import JobRefused
 from ..job.job import Frozen
-from . import wan_names, wan_vae_names
+from . import umt5_names, wan_names, wan_vae_names
 from .gguf_file import is_gguf, read_gguf
 from .held_weight import HeldWeight
 from .quantization import Weight, read_weights
@@ -40,9 +40,7 @@ TABLES = ("shared.weight", "embed_tokens.weight", "relative_attention_bias.weigh
 MARKS: dict[str, tuple[str, ...]] = {
     "wan net": wan_names.MARKS,
     "wan vae": (wan_vae_names.MARK, wan_vae_names.DIFFUSERS_MARK),
-    "umt5": (
-        "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
-    ),  # UMT5 has one a layer, T5 in its first alone
+    "umt5": ("encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight", umt5_names.MARK),
     "clip vision": ("vision_model.post_layernorm.weight",),
 }
 
@@ -111,6 +109,7 @@ def weights(found: TensorFile, kind: str) -> dict[str, Weight]:
 RENAMED: dict[str, Callable[[Iterable[str]], dict[str, str]]] = {
     "wan net": lambda names: {name: wan_names.to_diffusers(name) for name in names},
     "wan vae": wan_vae_names.to_diffusers,
+    "umt5": umt5_names.to_transformers,
 }
 
 

@@ -14,13 +14,14 @@ from ..families.tensor_file import Entry
 from ..families.weight_files import check_complete
 from ..job.errors import JobRefused
 from ..layers.held import HeldLinear
-from ..maths.dequantize import from_blocks, from_fp8
+from ..maths.dequantize import KINDS, from_blocks, from_fp8
 from .spelling import T5_WORDS, spelled, tower_of
 
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
+BLOCKS_AT_A_TIME = 1 << 16
 
 
 class MappedFile:
@@ -43,13 +44,25 @@ class MappedFile:
         """Return a weight's numbers in a type."""
         stored = self.stored(weight.entry)
         if weight.entry.kind not in TYPES:
-            return from_blocks(stored, weight.entry.kind, weight.entry.shape, dtype)
+            return _in_parts(stored, weight.entry, dtype)
         return from_fp8(stored, None if weight.scale is None else self.scale(weight.scale), dtype)
 
     def scale(self, entry: Entry) -> torch.Tensor:
         """Return a scale in float32: one number, or one a row."""
         scale = self.stored(entry).float().clone()
         return scale if entry.numbers > 1 else scale.reshape(())
+
+
+def _in_parts(stored: torch.Tensor, entry: Entry, dtype: torch.dtype) -> torch.Tensor:
+    """Return the numbers of blocks, some at a time: a table of words has a billion, which are wider while they are made."""
+    _, size, _ = KINDS[entry.kind]
+    made = torch.empty(entry.shape, dtype=dtype).flatten()
+    begin = 0
+    for blocks in stored.view(-1, size).split(BLOCKS_AT_A_TIME):
+        numbers = from_blocks(blocks, entry.kind, (-1,), dtype)
+        made[begin : begin + len(numbers)] = numbers
+        begin += len(numbers)
+    return made.view(entry.shape)
 
 
 def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
