@@ -85,12 +85,18 @@ class Reader:
             return [value for (value,) in struct.iter_unpack(SCALARS[inner], data)] if keeps else Length(count)
         if inner != STRING or count > self.most:
             raise ValueError(f"an array of {count} values of kind {inner}")
-        kept = []
+        return self._texts(count) if keeps else Length(len(self._texts(count)))
+
+    def _texts(self, count: int) -> list[bytes]:
+        """Return the next texts: a vocabulary has 256,000, and `take` would ask for each where it is."""
+        left, texts = self.most - self.opened.tell(), []
         for _ in range(count):
-            text = self.take(self.number("<Q"))
-            if keeps:
-                kept.append(text)
-        return kept if keeps else Length(count)
+            length = int.from_bytes(self.opened.read(8), "little")
+            left -= 8 + length
+            if left < 0:
+                raise ValueError(f"its header claims {-left} bytes more than there can be")
+            texts.append(self.opened.read(length))
+        return texts
 
 
 @dataclass(frozen=True)
