@@ -48,11 +48,11 @@ def plan(*, quick: bool) -> list[Task]:
         return some([DEFAULT, DENSE, INDEPENDENT], MIDDLE, 4) + some([DEFAULT], SHORT, 4)
     return [
         *some(VERY_LONG, LONGEST, 4),
-        *some(MAIN, LONG, 12),
+        *some(MAIN, LONG, 8),
         *some(SPLITS, LONG, 6),
-        *some(MAIN, MIDDLE, 12),
-        *some([DEFAULT, DENSE, WINDOW_ALONE], TWICE, 12),
-        *some([DENSE], SHORT, 12),
+        *some(MAIN, MIDDLE, 8),
+        *some([DEFAULT, DENSE, WINDOW_ALONE], TWICE, 8),
+        *some([DENSE], SHORT, 8),
     ]
 
 

@@ -112,6 +112,16 @@ class ClipCall:
         return round(streams) + self.item * (texts + self.latents * self.tokens * patch)
 
     @property
+    def stream_bytes(self) -> int:
+        """The hidden states of a clip."""
+        return self.item * self.latents * self.shape.width * self.tokens
+
+    @property
+    def feeding_bytes(self) -> int:
+        """What lives while a feed-forward works: its block's input, the hidden states, those normed, and its output."""
+        return 4 * self.stream_bytes + self.item * TEXT_LENGTH * self.shape.width
+
+    @property
     def kept_bytes(self) -> int:
         """What stale context keeps: of each layer what came, and its keys and values."""
         tensors = 3 if self.travel == 1 else 2
