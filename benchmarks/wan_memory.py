@@ -11,17 +11,22 @@ from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKLWan, ModelMixin, WanTransformer3DModel
+from torch import nn
 
 from benchmarks.claims import Claim, report
 from harness.live import LiveBytes
 from parallel.comm.group import Group
+from parallel.families.held_weight import HeldWeight
 from parallel.families.wan_shape import TEXT_LENGTH, ClipCall, WanShape
 from parallel.families.wan_vae_shape import WanVAESizes, decode_numbers
-from parallel.layers.cross_attention import Run, TextAttention
+from parallel.layers.cross_attention import Heard, Run, TextAttention
 from parallel.layers.dual_scope import DualScopeAttention, Grid, Plans
+from parallel.layers.held import HeldLinear
+from parallel.layers.offload import tensors_of
 from parallel.layers.patch import Change, Swap, patched
 from parallel.layers.tokens import OverTokens
 from parallel.layers.view import View
+from parallel.maths.dequantize import KINDS
 from parallel.maths.scope import Span
 from parallel.maths.slices import Slices
 from parallel.models import wan_vae
@@ -49,6 +54,7 @@ class Case:
     ranks: int = 1
     dtype: torch.dtype = torch.bfloat16
     travel: Literal["hidden_states", "keys_values"] = "hidden_states"
+    held: str | None = None  # how a file has the block's matrices, if they stay so
 
     @property
     def span(self) -> Span:
@@ -57,12 +63,14 @@ class Case:
 
     def __str__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
-        return f"{self.net}, {self.latents} latents, {self.branches} branches, {self.ranks} ranks, {kind}, {self.travel}"
+        held = "" if self.held is None else f", {self.held}"
+        return f"{self.net}, {self.latents} latents, {self.branches} branches, {self.ranks} ranks, {kind}, {self.travel}{held}"
 
 
 CASES = [Case(net, latents, branches) for net in NETS for latents in (10, 31) for branches in (1, 2)]
 CASES += [Case("14B", latents, ranks=4) for latents in (10, 31)]
 CASES += [Case("1.3B", 10, ranks=4, travel="keys_values"), Case("1.3B", 10, dtype=torch.float32)]
+CASES += [Case("14B", latents, held=kind) for latents in (3, 10) for kind in ("F8_E4M3", "Q4_K", "Q6_K")]
 
 
 def net(shape: WanShape, dtype: torch.dtype) -> WanTransformer3DModel:
@@ -76,6 +84,31 @@ def net(shape: WanShape, dtype: torch.dtype) -> WanTransformer3DModel:
     return made
 
 
+def hold(block: nn.Module, kind: str, dtype: torch.dtype) -> None:
+    """Have a block's linear layers keep their weights as a file of a kind has them."""
+    for name, layer in [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]:
+        shape = (layer.out_features, layer.in_features)
+        if kind in KINDS:
+            per, size, _ = KINDS[kind]
+            stored, scale = torch.empty(layer.weight.numel() // per * size, dtype=torch.uint8, device=META), None
+        else:
+            stored, scale = torch.empty(shape, dtype=torch.float8_e4m3fn, device=META), torch.empty((), device=META)
+        owner, _, leaf = name.rpartition(".")
+        made = HeldLinear(stored, kind, shape, dtype, scale=scale)
+        made.bias = layer.bias
+        setattr(block.get_submodule(owner), leaf, made)
+
+
+def held_sizes(case: Case) -> dict[str, HeldWeight]:
+    """Return the sizes of a block's largest matrices, as a file has them."""
+    if case.held is None:
+        return {}
+    numbers = NETS[case.net].width * NETS[case.net].ffn_dim
+    per, size, _ = KINDS.get(case.held, (1, 1, None))
+    size = HeldWeight(numbers=numbers, bytes=numbers // per * size, in_blocks=case.held in KINDS)
+    return {f"blocks.0.{layer}.weight": size for layer in ("ffn.net.0.proj", "ffn.net.2")}
+
+
 def lower(made: ModelMixin, dtype: torch.dtype) -> None:
     """Make a net or a VAE one to be evaluated only, its weights of a type but for the parts that released ones keep in float32."""
     kept = made._keep_in_fp32_modules or []
@@ -85,13 +118,14 @@ def lower(made: ModelMixin, dtype: torch.dtype) -> None:
     made.eval().requires_grad_(False)
 
 
-def changes(made: WanTransformer3DModel, case: Case, view: View, runs: dict[int, list[Run]]) -> list[Change]:
+def changes(made: WanTransformer3DModel, case: Case, view: View, heard: dict[int, Heard]) -> list[Change]:
     """Return what makes the net work on a clip."""
     plans, grid = Plans(view, "near"), Grid((HEIGHT // 16, WIDTH // 16), 128)
+    tokens = NETS[case.net].tokens(HEIGHT // 8, WIDTH // 8)
     found: list[Change] = []
     for block in made.blocks:
         found.append(Swap(block.attn1, "processor", DualScopeAttention(view, plans, grid, travel=case.travel)))
-        found.append(Swap(block.attn2, "processor", TextAttention(view, runs)))
+        found.append(Swap(block.attn2, "processor", TextAttention(view, heard, tokens=tokens)))
         found.append(Swap(block, "ffn", OverTokens(block.ffn, view.slices, width=NETS[case.net].ffn_dim)))
     return found
 
@@ -99,12 +133,14 @@ def changes(made: WanTransformer3DModel, case: Case, view: View, runs: dict[int,
 def call_peak(case: Case) -> int:
     """Return the most bytes of activations alive at once in a call of a rank in the middle."""
     made = net(NETS[case.net], case.dtype)
+    if case.held is not None:
+        hold(made.blocks[0], case.held, case.dtype)
     view = View(Group(case.ranks // 2, case.ranks, META), case.span, Slices(budget=SLICE))
-    runs = {0: [Run(branch, slice(0, case.latents), branch) for branch in range(case.branches)]}
+    heard = {0: Heard([Run(branch, slice(0, case.latents), branch) for branch in range(case.branches)])}
     x = torch.zeros(1, 16, case.latents, HEIGHT // 8, WIDTH // 8, dtype=case.dtype, device=META)
     texts = torch.zeros(case.branches, TEXT_LENGTH, 4096, dtype=case.dtype, device=META)
     times = torch.zeros(case.branches, device=META)
-    with torch.inference_mode(), patched(changes(made, case, view, runs)), LiveBytes("meta", made.parameters()) as live:
+    with torch.inference_mode(), patched(changes(made, case, view, heard)), LiveBytes("meta", tensors_of(made)) as live:
         made(x.expand(case.branches, -1, -1, -1, -1), times, texts, return_dict=False)
     return live.peak
 
@@ -115,7 +151,7 @@ def call_formula(case: Case) -> int:
     call = ClipCall(
         NETS[case.net], tokens, case.span, case.latents, case.dtype.itemsize, 2 if case.travel == "keys_values" else 1
     )
-    return case.branches * call.peak_bytes + SLICE
+    return (case.branches - 1) * call.peak_bytes + call.peak_with(held_sizes(case)) + SLICE
 
 
 def decode_peak(config: dict[str, Any], dtype: torch.dtype, height: int = HEIGHT, width: int = WIDTH) -> int:
