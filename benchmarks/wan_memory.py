@@ -11,15 +11,20 @@ from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKLWan, ModelMixin, WanTransformer3DModel
+from torch import nn
 
 from benchmarks.claims import Claim, report
 from benchmarks.wan_changes import changes, one_text
 from harness.live import LiveBytes
 from parallel.comm.group import Group
+from parallel.families.held_weight import HeldWeight
 from parallel.families.wan_shape import TEXT_LENGTH, ClipCall, WanShape
 from parallel.families.wan_vae_shape import WanVAESizes, decode_numbers
+from parallel.layers.held import HeldLinear
+from parallel.layers.offload import tensors_of
 from parallel.layers.patch import patched
 from parallel.layers.view import View
+from parallel.maths.dequantize import KINDS
 from parallel.maths.scope import Span
 from parallel.maths.slices import Slices
 from parallel.models import wan_vae
@@ -49,6 +54,7 @@ class Case:
     dtype: torch.dtype = torch.bfloat16
     travel: Literal["hidden_states", "keys_values"] = "hidden_states"
     size: tuple[int, int] = (HEIGHT, WIDTH)
+    held: str | None = None  # how a file has the block's matrices, if they stay so
 
     @property
     def span(self) -> Span:
@@ -57,16 +63,16 @@ class Case:
 
     def __str__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
-        size = f"{self.size[1]}x{self.size[0]}"
-        return (
-            f"{self.net}, {size}, {self.latents} latents, {self.branches} branches, {self.ranks} ranks, {kind}, {self.travel}"
-        )
+        size, held = f"{self.size[1]}x{self.size[0]}", "" if self.held is None else f", {self.held}"
+        of = f"{self.latents} latents, {self.branches} branches, {self.ranks} ranks"
+        return f"{self.net}, {size}, {of}, {kind}, {self.travel}{held}"
 
 
 CASES = [Case(net, latents, branches) for net in NETS for latents in (10, 31) for branches in (1, 2)]
 CASES += [Case("14B", latents, ranks=4) for latents in (10, 31)]
 CASES += [Case(net, 31, size=size) for net in NETS for size in SIZES if size != (HEIGHT, WIDTH)]
 CASES += [Case("1.3B", 10, ranks=4, travel="keys_values"), Case("1.3B", 10, dtype=torch.float32)]
+CASES += [Case("14B", latents, held=kind) for latents in (3, 10) for kind in ("F8_E4M3", "Q4_K", "Q6_K")]
 
 
 def net(shape: WanShape, dtype: torch.dtype) -> WanTransformer3DModel:
@@ -78,6 +84,31 @@ def net(shape: WanShape, dtype: torch.dtype) -> WanTransformer3DModel:
     lower(made, dtype)
     made.rope = NoRotation()
     return made
+
+
+def hold(block: nn.Module, kind: str, dtype: torch.dtype) -> None:
+    """Have a block's linear layers keep their weights as a file of a kind has them."""
+    for name, layer in [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]:
+        shape = (layer.out_features, layer.in_features)
+        if kind in KINDS:
+            per, size, _ = KINDS[kind]
+            stored, scale = torch.empty(layer.weight.numel() // per * size, dtype=torch.uint8, device=META), None
+        else:
+            stored, scale = torch.empty(shape, dtype=torch.float8_e4m3fn, device=META), torch.empty((), device=META)
+        owner, _, leaf = name.rpartition(".")
+        made = HeldLinear(stored, kind, shape, dtype, scale=scale)
+        made.bias = layer.bias
+        setattr(block.get_submodule(owner), leaf, made)
+
+
+def held_sizes(case: Case) -> dict[str, HeldWeight]:
+    """Return the sizes of a block's largest matrices, as a file has them."""
+    if case.held is None:
+        return {}
+    numbers = NETS[case.net].width * NETS[case.net].ffn_dim
+    per, size, _ = KINDS.get(case.held, (1, 1, None))
+    size = HeldWeight(numbers=numbers, bytes=numbers // per * size, in_blocks=case.held in KINDS)
+    return {f"blocks.0.{layer}.weight": size for layer in ("ffn.net.0.proj", "ffn.net.2")}
 
 
 def lower(made: ModelMixin, dtype: torch.dtype) -> None:
@@ -92,6 +123,8 @@ def lower(made: ModelMixin, dtype: torch.dtype) -> None:
 def call_peak(case: Case) -> int:
     """Return the most bytes of activations alive at once in a call of a rank in the middle."""
     made = net(NETS[case.net], case.dtype)
+    if case.held is not None:
+        hold(made.blocks[0], case.held, case.dtype)
     view = View(Group(case.ranks // 2, case.ranks, META), case.span, Slices(budget=SLICE))
     heard = {0: one_text(case.latents, case.branches)}
     height, width = case.size
@@ -101,7 +134,7 @@ def call_peak(case: Case) -> int:
     with (
         torch.inference_mode(),
         patched(changes(made, view, heard, size=(height // 16, width // 16), travel=case.travel)),
-        LiveBytes("meta", made.parameters()) as live,
+        LiveBytes("meta", tensors_of(made)) as live,
     ):
         made(x.expand(case.branches, -1, -1, -1, -1), times, texts, return_dict=False)
     return live.peak
@@ -113,7 +146,7 @@ def call_formula(case: Case) -> int:
     call = ClipCall(
         NETS[case.net], tokens, case.span, case.latents, case.dtype.itemsize, 2 if case.travel == "keys_values" else 1
     )
-    return case.branches * call.peak_bytes + SLICE
+    return (case.branches - 1) * call.peak_bytes + call.peak_with(held_sizes(case)) + SLICE
 
 
 def decode_peak(config: dict[str, Any], dtype: torch.dtype, height: int = HEIGHT, width: int = WIDTH) -> int:

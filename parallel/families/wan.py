@@ -261,7 +261,7 @@ class Wan(Family):
         span = self.geometry.span(job)
         call = ClipCall(self.shape, self._tokens(job), span, latents, item=job.item_bytes, travel=travel)
         kept = 0 if job.tuning.stale_after is None else call.kept_bytes
-        peak = max(call.peak_bytes, *(self._making_bytes(net, job.item_bytes, call) for net in self.nets))
+        peak = max(call.peak_with(parts.held(net)) for net in self.nets)
         waiting = 0 if apart else (job.branches - 1) * call.peak_bytes
         return peak + waiting + job.branches * kept + self._condition_bytes(job, latents)
 
@@ -272,20 +272,6 @@ class Wan(Family):
     def decode_bytes(self, job: Job, frames: int) -> int:
         """Return the bytes that the VAE keeps at once while it decodes a clip: it goes latent by latent."""
         return job.item_bytes * decode_numbers(self.vae_sizes, job.height, job.width)
-
-    def _making_bytes(self, net: Part, item: int, call: ClipCall) -> int:
-        """Return the bytes of a call of a net at the fullest instant at which it makes numbers of held weights.
-
-        A feed-forward keeps the numbers of two layers while it goes over slices of a clip; outside of blocks little else is alive.
-        """
-        inside, around = 0, 0
-        for name, weight in parts.held(net).items():
-            making = weight.making_bytes(item)
-            if wan_names.block_of(name) is None:
-                around = max(around, making)
-            else:
-                inside = max(inside, making + item * weight.numbers)
-        return max(call.feeding_bytes + inside, call.stream_bytes + around) if parts.held(net) else 0
 
     def _condition_bytes(self, job: Job, latents: int) -> int:
         """Return the bytes of what a clip's net sees beside its latents: once, and again after each strength's end."""
