@@ -38,7 +38,7 @@ class ClipParallelDecodeToVideo(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, model: ModelChoice, latent: dict, fps: float, ranks: RanksChoice | None = None) -> io.NodeOutput:
-        parts = folder.inspect(model.model, model.parts)
+        parts = folder.inspect(model.model, model.parts, model.files)
         latents_CTHW = border.from_comfyui(latent, parts)
         job = job_of(model, parts, latent, latents_CTHW)
         file = host_folders.temp_file("video-infinity", ".mp4")

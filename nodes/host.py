@@ -12,6 +12,7 @@ from comfy.cli_args import LatentPreviewMethod
 from comfy.cli_args import args as comfy_args
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
+from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
@@ -203,6 +204,11 @@ def show_text(text: str) -> None:
     context, server = get_executing_context(), PromptServer.instance
     if context is not None and server is not None:
         server.send_progress_text(text, context.node_id, server.client_id)
+
+
+def blocked(why: str) -> ExecutionBlocker:
+    """Return what a node gives out that has nothing there: whoever is connected to it fails, and says why."""
+    return ExecutionBlocker(why)
 
 
 def previews_wanted() -> bool:

@@ -1,6 +1,6 @@
-"""Draw the pack's pictures: icon and banner, and, from `make demo`'s video, the README's film and the templates' thumbnails.
+"""Draw the pack's pictures: icon, banner, templates' cards, and, from `make demo`'s video, the README's film and thumbnails.
 
-`python -m scripts.draw_pictures demo/video.mp4` (without the video: icon and banner only). `--thumbnail` and `--plan` draw what
+`python -m scripts.draw_pictures demo/video.mp4` (without the video: icon, banner and cards only). `--thumbnail` and `--plan` draw what
 the shared workflows make in ComfyUI: the template's picture, and the plan on the help pages.
 """
 
@@ -15,6 +15,12 @@ from parallel.cli import inits
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ((76, 114, 176), (221, 132, 82), (85, 168, 104), (196, 78, 82))  # a colour a rank, as in the Video Plan
 NIGHT = (24, 26, 32)
+CARDS = {  # of the templates that make nothing without files which are not in the pack: what each starts from
+    "wan22_text_to_long_video": "text to long video",
+    "wan22_image_to_long_video": "image to long video",
+    "wan22_keyframes": "keyframes",
+    "wan22_refine_video": "larger and finer",
+}
 FINE = 4  # pictures are drawn so much larger, for smooth edges
 
 
@@ -40,6 +46,16 @@ def banner() -> Image.Image:
     pen.text((560, 170), "Video Infinity", fill=(245, 245, 240), font=ImageFont.load_default(84))
     pen.text((564, 280), "long videos on many GPUs, without a seam", fill=(200, 202, 208), font=ImageFont.load_default(32))
     pen.text((564, 326), "one rank or eight: the same video", fill=(150, 154, 164), font=ImageFont.load_default(32))
+    return picture
+
+
+def card(words: str) -> Image.Image:
+    """Return the thumbnail of a template of Wan 2.2 14B, 390 x 390: the pack's sign, and not a video that it has not made."""
+    picture = Image.new("RGB", (390, 390), NIGHT)
+    picture.paste(lemniscate((390, 240), 150, 34), (0, 0))
+    pen = ImageDraw.Draw(picture)
+    pen.text((195, 270), words, fill=(245, 245, 240), font=ImageFont.load_default(34), anchor="mm")
+    pen.text((195, 325), "Wan 2.2 14B", fill=(200, 202, 208), font=ImageFont.load_default(26), anchor="mm")
     return picture
 
 
@@ -79,6 +95,8 @@ def main() -> None:
         return
     lemniscate((400, 400), 160, 40).save(ROOT / "docs" / "icon.png", optimize=True)
     banner().save(ROOT / "docs" / "banner.png", optimize=True)
+    for name, words in CARDS.items():
+        card(words).save(ROOT / "workflows" / f"{name}.jpg", quality=80)
     if args.video:
         film = [frame.resize((256, 256), Image.Resampling.BICUBIC) for frame in frames_of(args.video)]
         film[0].save(ROOT / "docs" / "demo.webp", save_all=True, append_images=film[1:], duration=100, loop=0, quality=80)

@@ -9,7 +9,7 @@ import re
 import urllib.request
 from pathlib import Path
 
-from scripts.workflow_graphs import WORKFLOWS
+from scripts import workflow_files, workflow_graphs
 from scripts.workflow_parts import Workflow
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +105,7 @@ def editor_node(name: str, flow: Workflow, known: dict, *, links: list[list], nu
             "cnr_id": "comfyui-video-infinity" if ours else "comfy-core",
             "ver": version if ours else COMFYUI,
             "Node name for S&R": node.type,
+            **({"models": node.models} if node.models else {}),
         },
         "widgets_values": values,
     }
@@ -122,7 +123,7 @@ def main() -> None:
     args = parser.parse_args()
     known = ask_nodes(args.server)
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
-    for name, flow in WORKFLOWS.items():
+    for name, flow in (workflow_graphs.WORKFLOWS | workflow_files.WORKFLOWS).items():
         for place, content in ((f"api/{name}", api_format(flow, known)), (name, editor_format(flow, known, version))):
             (ROOT / "workflows" / f"{place}.json").write_text(json.dumps(content, indent=2) + "\n")
 

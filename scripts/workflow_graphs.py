@@ -10,7 +10,7 @@ LARGE = """For **VideoCrafter2** on GPUs:
 - *Dual-Scope Attention*: `auto`, which is local_context 8 and global_frames 16"""
 WAN = """For **Wan 2.2 14B** on GPUs:
 
-- put its folder in diffusers format (`Wan2.2-T2V-A14B-Diffusers`) into `models/diffusers` and choose it in *Load Video Model*; dtype `bfloat16`, offload `parts` if memory is short
+- the template *wan22_text_to_long_video* has it from ComfyUI's own files; a folder in diffusers format (`Wan2.2-T2V-A14B-Diffusers`) goes into `models/diffusers`; dtype `bfloat16`
 - width 832, height 480, frames 161 or more, fps 16
 - steps 40, cfg 4, cfg_low_noise 3, shift 12: what its makers use
 - *Worker Ranks*: `auto` takes every GPU
@@ -20,7 +20,7 @@ WAN = """For **Wan 2.2 14B** on GPUs:
 **Wan 2.1**: cfg 5, cfg_low_noise 0, shift 0. **Wan 2.2 5B**: the same, in 1280 x 704 and fps 24."""
 WAN_IMAGES = """For **Wan 2.2 14B image-to-video** on GPUs:
 
-- put its folder in diffusers format (`Wan2.2-I2V-A14B-Diffusers`) into `models/diffusers` and choose it in *Load Video Model*; dtype `bfloat16`, offload `parts` if memory is short
+- the templates *wan22_image_to_long_video* and *wan22_keyframes* have it from ComfyUI's own files; a folder in diffusers format (`Wan2.2-I2V-A14B-Diffusers`) goes into `models/diffusers`; dtype `bfloat16`
 - *Load Image* in the place of the pictures that are drawn here
 - width 832, height 480, frames 161 or more, fps 16
 - steps 40, cfg 3.5, cfg_low_noise 3.5, shift 5: what its makers use

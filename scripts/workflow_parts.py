@@ -8,12 +8,16 @@ Link = tuple[str, int]
 
 @dataclass
 class Node:
-    """A node: its type, the inputs that differ from the defaults or are linked, and where it stands."""
+    """A node: its type, the inputs that differ from the defaults or are linked, where it stands, and which files it wants.
+
+    `models` are as ComfyUI's own templates have them (name, url, directory): the editor says which are missing.
+    """
 
     type: str
     inputs: dict
     at: tuple[int, int]
     size: tuple[int, int]
+    models: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass

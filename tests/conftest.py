@@ -155,6 +155,17 @@ def server(tmp_path_factory):
     assert all(ends(pid) for pid in ranks), "a rank outlived its server by 5 s"
 
 
+@pytest.fixture(scope="module")
+def released(server, tmp_path_factory):
+    """The files that the shared workflows of released models name, tiny ones, in the server's folders meanwhile."""
+    from harness import released_files
+
+    files = released_files.write(server.base / "models", server.base / "input", tmp_path_factory.mktemp("released"))
+    yield files
+    for file in files:
+        file.unlink()
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A tiny random model folder; its VAE halves height and width."""

@@ -74,6 +74,18 @@ def sampler(**change) -> dict:
     )
 
 
+def long_video(**change) -> dict:
+    widgets = {
+        "model": "moving-shapes (bundled)",
+        "prompt": "a red circle",
+        "seed": 4,
+        "steps": 20,
+        "cfg": 0.0,
+        "output": "images",
+    }
+    return ours("LongVideo", **SIZE | widgets | change)
+
+
 def subjects() -> dict[str, dict]:
     """Return a prompt for each node of the pack, with every one of its widgets; it stands under the name `node`."""
     planned = {"fps": 8.0, "steps": 1, "cfg": 1.0, "scheduler": "model", "loop": False, "frame": 0, "planned_ranks": 1}
@@ -82,7 +94,7 @@ def subjects() -> dict[str, dict]:
     pixels = node("EmptyImage", width=64, height=64, batch_size=4, color=0)
     model_ranks = {name: LINKS[name] for name in ("model", "ranks")}
     special = {
-        "LongVideo": {"node": ours("LongVideo", model="moving-shapes (bundled)", prompt="a red circle", **SIZE, seed=4)},
+        "LongVideo": {"node": long_video()},
         "ClipParallelSampler": {**SOURCES, "node": sampler()},
         "ClipParallelDecode": {
             **SOURCES,

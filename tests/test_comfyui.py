@@ -19,6 +19,7 @@ VIDEO_WORKFLOWS = [
     "first_long_video", "image_to_long_video", "prompt_timeline", "refine_video", "wan_first_last_frame", "wan_image_to_video",
     "wan_keyframes", "wan_text_to_video",
 ]  # fmt: skip
+FILE_WORKFLOWS = ["wan22_image_to_long_video", "wan22_keyframes", "wan22_refine_video", "wan22_text_to_long_video"]
 NODES = [
     "VideoInfinityLongVideo",
     "VideoInfinityLoadVideoModel",
@@ -123,7 +124,7 @@ def test_a_shipped_workflow_runs_to_its_end(server, workflow):
 
 def test_the_workflows_are_those_that_the_templates_list(server):
     names = sorted(server.get("/workflow_templates")[PACK])
-    assert names == sorted([*VIDEO_WORKFLOWS, "plan_only"])
+    assert names == sorted([*VIDEO_WORKFLOWS, *FILE_WORKFLOWS, "plan_only"])
     for name in names:
         assert server.get(f"/api/workflow_templates/{PACK}/{name}.json")["nodes"]
 

@@ -9,7 +9,7 @@ from PIL import Image
 from harness.comfyui import PACK
 from harness.places import ROOT
 from tests.browser import Editor, needs_browser
-from tests.test_comfyui import NODES
+from tests.test_comfyui import FILE_WORKFLOWS, NODES
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 ROOM = 290  # of what a running sampler says and shows
@@ -29,7 +29,7 @@ def overlap(a: list[float], b: list[float]) -> bool:
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
-def test_a_workflow_opens_without_a_warning_and_runs(editor, server, file):
+def test_a_workflow_opens_without_a_warning_and_runs(editor, server, released, file):
     nodes = editor.open(json.loads(file.read_text()))
     assert [node["type"] for node in nodes if not node["known"] or node["errors"]] == []
     assert editor.warnings() == []
@@ -48,6 +48,8 @@ def test_a_workflow_opens_without_a_warning_and_runs(editor, server, file):
     }
     queued = {key: {part: node[part] for part in ("class_type", "inputs")} for key, node in editor.as_prompt().items()}
     assert queued == renamed, "the editor's format and the API format say the same"
+    if file.stem in FILE_WORKFLOWS:
+        return  # tests/test_comfyui_released.py runs what is queued, in a size that suits a CPU
 
     if file.stem != "plan_only":
         frames = 53 if file.stem == "wan_keyframes" else 12  # one of its pictures is frame 48, and not the last

@@ -10,7 +10,7 @@ from parallel.job import timeline
 from parallel.job.job import Noise, Scope, Tuning
 from scripts.draw_locale import definition
 from scripts.draw_workflows import input_list, is_widget
-from tests.test_comfyui import NODES, VIDEO_WORKFLOWS, shipped, short
+from tests.test_comfyui import FILE_WORKFLOWS, NODES, VIDEO_WORKFLOWS, shipped, short
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -130,7 +130,7 @@ def test_a_fresh_long_video_fits_any_length(server):
     assert len(timeline.read_prompt(options["default"], fps=8, frames=1)) == 1
 
 
-@pytest.mark.parametrize("workflow", [*VIDEO_WORKFLOWS, "plan_only"])
+@pytest.mark.parametrize("workflow", [*VIDEO_WORKFLOWS, *FILE_WORKFLOWS, "plan_only"])
 def test_a_shipped_workflow_has_a_value_for_every_widget_and_no_other(server, workflow):
     """Which the editor would add, so that its file and the API's said other things. Drawn by scripts/draw_workflows.py."""
     known = server.get("/object_info")

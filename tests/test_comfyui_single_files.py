@@ -94,6 +94,9 @@ def test_files_and_a_lora_make_the_video_of_the_engine_and_comfyuis_own_vae_show
         "sampler": sampler(width=16, height=16, frames=9, steps=4, cfg=1.0, seed=0),
         "latent": save_latent(("sampler", 0), "from_files"),
         "decode": ours("ClipParallelDecode", model=("model", 0), latent=("sampler", 0), ranks=("ranks", 0)),
+        "film": ours("ClipParallelDecodeToVideo", model=("model", 0), latent=("sampler", 0), ranks=("ranks", 0), fps=16.0),
+        "film parts": node("GetVideoComponents", video=("film", 0)),
+        "film saved": save_images(("film parts", 0), "files_film"),
         "vae": node("VAELoader", vae_name=files["vae"]),
         "theirs": node("VAEDecode", samples=("sampler", 0), vae=("vae", 0)),
         "ours saved": save_images(("decode", 0), "files_ours"),
@@ -109,6 +112,8 @@ def test_files_and_a_lora_make_the_video_of_the_engine_and_comfyuis_own_vae_show
     assert (stored(server, "from_files") - raw).abs().max() < 1e-3
     pixels = [saved(server, f"files_{side}").astype(int) for side in ("ours", "theirs")]
     assert pixels[0].shape == (9, 16, 16, 3) and abs(pixels[0] - pixels[1]).max() <= 1
+    film = saved(server, "files_film").astype(int)
+    assert film.shape == pixels[0].shape and abs(film - pixels[0]).mean() < 8, "H.264 of noise"
     said = [text for name, text in seen.texts if name == "model"]
     assert said[-1].startswith("LoRA: lora.safetensors at 0.5, 8 layers") and "1 keys fit nothing" in said[-1]
     far = "16x16 is far from what this model was trained on: use about 832x480 or 1280x720, or expect worse frames"
