@@ -45,7 +45,7 @@ check: $(ENV)/installed ## format, lint and types
 	@$(ENV)/bin/ruff check .
 	@$(ENV)/bin/mypy
 
-bench: $(ENV)/installed ## measure speed and memory, into bench/ (about half an hour on two cores)
+bench: $(ENV)/installed ## measure speed and memory, into bench/ (about three quarters of an hour on two cores)
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks
 
 bench-gpu: $(ENV)/installed ## measure a full-size Wan on one GPU, into bench/gpu.json (under two minutes on an H100)

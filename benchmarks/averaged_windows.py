@@ -20,16 +20,16 @@ def pipeline_of(model: Path) -> DiffusionPipeline:
     return pipeline
 
 
-def starts(latents: int) -> list[int]:
+def starts(latents: int, window: int = WINDOW, stride: int = STRIDE) -> list[int]:
     """Return the latents that windows begin with; the last window ends with the video."""
-    regular = range(0, max(1, latents - WINDOW + 1), STRIDE)
-    return sorted({*regular, max(0, latents - WINDOW)})
+    regular = range(0, max(1, latents - window + 1), stride)
+    return sorted({*regular, max(0, latents - window)})
 
 
-def ramp() -> torch.Tensor:
-    """Return how much each latent of a window counts, (WINDOW,): most in its middle, as ComfyUI's `pyramid`."""
-    place = torch.arange(WINDOW)
-    return torch.minimum(place + 1, WINDOW - place).float()
+def ramp(window: int = WINDOW) -> torch.Tensor:
+    """Return how much each latent of a window counts, (window,): most in its middle, as ComfyUI's `pyramid`."""
+    place = torch.arange(window)
+    return torch.minimum(place + 1, window - place).float()
 
 
 @torch.no_grad()

@@ -22,12 +22,11 @@ from einops import rearrange
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.claims import FOLDER
+from benchmarks.wan_changes import changes, one_text
 from benchmarks.wan_memory import lower
 from parallel.comm.group import Group
-from parallel.layers.cross_attention import Run, TextAttention
 from parallel.layers.dual_scope import DualScopeAttention, Grid, Plans
-from parallel.layers.patch import Change, Swap, patched
-from parallel.layers.tokens import OverTokens
+from parallel.layers.patch import patched
 from parallel.layers.view import View
 from parallel.maths import scope
 from parallel.maths.scope import Span
@@ -169,22 +168,12 @@ def net_call(bench: Bench) -> None:
         made.rope = stock_rope
         bench.measure(f"net, 1.3B, {latents} latents, stock", call, repeats=2)
         made.rope = NoRotation()
-        with patched(_changes(bench, made, latents, feed_forward)):
+        heard = {0: one_text(latents)}
+        with patched(changes(made, bench.view(latents), heard, size=sizes.side)):
             bench.measure(f"net, 1.3B, {latents} latents, dual scope", call, repeats=2)
     weights = sum(p.numel() * p.element_size() for p in made.parameters())
     if bench.device.type == "cuda":
         bench.measure("net, 1.3B, to host memory and back", lambda: made.cpu().to(bench.device), repeats=2, GB=weights / 1e9)
-
-
-def _changes(bench: Bench, made: WanTransformer3DModel, latents: int, feed_forward: int) -> list[Change]:
-    view = bench.view(latents)
-    plans, grid = Plans(view, "near"), Grid(bench.sizes.side, bench.sizes.head)
-    runs, found = {0: [Run(0, slice(0, latents), 0)]}, []
-    for block in made.blocks:
-        found.append(Swap(block.attn1, "processor", DualScopeAttention(view, plans, grid, travel="hidden_states")))
-        found.append(Swap(block.attn2, "processor", TextAttention(view, runs)))
-        found.append(Swap(block, "ffn", OverTokens(block.ffn, view.slices, width=feed_forward)))
-    return found
 
 
 def decode(bench: Bench) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.__main__ import NAMES
 
 BENCH, DOCS = Path("bench"), Path("docs")
+TEMPLATE = DOCS / "performance.template.md"
 PICTURES = ("profile", "compare", "scaling", "model_check", "attention")
 
 
@@ -112,19 +113,72 @@ def wan_plan() -> str:
     )
 
 
+def rows_of(name: str) -> str:
+    """Return the rows that a benchmark left, of which each has the same columns."""
+    rows = read(name)["data"]["rows"]
+    columns = list(next(iter(rows.values())))
+    return table(["", *columns], [[way, *(show(row[column]) for column in columns)] for way, row in rows.items()])
+
+
+def wan_lvsa() -> str:
+    """Return LVSA's runs beside the cost model's."""
+    rows = read("wan_scaling")["data"]["lvsa"]
+    return table(
+        ["Wan 2.1 1.3B, one A100, 50 steps", "published, s", "by the model, s", "apart"],
+        [[n, f"{r['published']:,}", show(r["predicted"]), f"{100 * r['apart']:+.0f} %"] for n, r in rows.items()],
+    )
+
+
+def wan_by_ranks() -> str:
+    """Return LVSA's longest video with our scopes on several GPUs, in words."""
+    seconds = read("wan_scaling")["data"]["by_ranks"]
+    return ", ".join(f"{show(value)} s on {ranks}" for ranks, value in seconds.items())
+
+
+def wan_steps() -> str:
+    """Return seconds a step of Wan, a column a number of ranks; a dash where ranks have no room, or are more than latents."""
+    rows = read("wan_scaling")["data"]["steps"]
+    head = ["GPU", "link", "net", "size", "frames", *(f"{ranks} GPU{'s' * (ranks != '1')}" for ranks in rows[0]["seconds"])]
+    cells = [[row[key] for key in ("GPU", "link", "net", "size")] + [f"{row['frames']:,}"] for row in rows]
+    return table(head, [[*named, *map(_dashed, row["seconds"].values())] for named, row in zip(cells, rows)])
+
+
+def _dashed(value: float | None) -> str:
+    return "-" if value is None else show(value)
+
+
+def wan_parts() -> str:
+    """Return what a call of Wan is spent on."""
+    profiles = read("wan_profile")["data"]["profiles"]
+    parts = list(next(iter(profiles.values())))
+    return table(["seconds a call", *profiles], [[part, *(show(profiles[way][part]) for way in profiles)] for part in parts])
+
+
 def wan_memory() -> str:
     """Return gigabytes of calls and decodes of Wan, measured and by the formula."""
     rows = read("wan_memory")["data"]["rows"]
+    rows |= {f"the standard bench, blocks that wait, {n}": row for n, row in read("wan_offload")["data"]["rows"].items()}
     return table(
         ["", "lives, GB", "formula"], [[n, show(r["measured"] / 1e9), show(r["formula"] / 1e9)] for n, r in rows.items()]
     )
 
 
-def wan_hiding() -> str:
-    """Return what of a Wan transformer's exchanges hides."""
-    rows = read("wan_hiding")["data"]["rows"]
-    columns = list(next(iter(rows.values())))
-    return table(["", *columns], [[way, *(show(row[column]) for column in columns)] for way, row in rows.items()])
+PARTS = {
+    "claims": claims,
+    "details": details,
+    "comparison": comparison,
+    "options": options,
+    "phases": phases,
+    "model": model,
+    "memory": memory,
+    "wan_plan": wan_plan,
+    "wan_memory": wan_memory,
+    "wan_parts": wan_parts,
+    "wan_lvsa": wan_lvsa,
+    "wan_by_ranks": wan_by_ranks,
+    "wan_steps": wan_steps,
+}
+ROWS = ("wan_hiding", "wan_compare")  # shown as they were left
 
 
 def main() -> None:
@@ -132,13 +186,9 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     for picture in PICTURES:
         shutil.copy(BENCH / f"{picture}.png", folder / f"{picture}.png")
-    template = (DOCS / "performance.template.md").read_text()
-    parts = {"claims": claims, "details": details, "comparison": comparison, "options": options}
-    parts |= {"phases": phases, "model": model, "memory": memory}
-    parts |= {"wan_plan": wan_plan, "wan_memory": wan_memory, "wan_hiding": wan_hiding}
-    filled = {name: make() for name, make in parts.items()}
+    filled = {name: make() for name, make in PARTS.items()} | {name: rows_of(name) for name in ROWS}
     efficiency = read("efficiency")
-    page = template.format(date=efficiency["date"], machine=efficiency["machine"], **filled)
+    page = TEMPLATE.read_text().format(date=efficiency["date"], machine=efficiency["machine"], **filled)
     (DOCS / "performance.md").write_text(page)
 
 

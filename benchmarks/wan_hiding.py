@@ -19,11 +19,9 @@ from diffusers import WanTransformer3DModel
 
 from benchmarks import two_ranks
 from benchmarks.claims import Claim, ratio, report
+from benchmarks.wan_changes import changes, one_text
 from parallel.comm.group import Group
-from parallel.layers.cross_attention import Run, TextAttention
-from parallel.layers.dual_scope import DualScopeAttention, Grid, Plans
-from parallel.layers.patch import Change, Swap, patched
-from parallel.layers.tokens import OverTokens
+from parallel.layers.patch import patched
 from parallel.layers.travel import Travel
 from parallel.layers.turns import InOrder, Turns
 from parallel.layers.view import View
@@ -55,27 +53,18 @@ class Way:
     ):
         self.made, self.view, self.side = made, View(group, span), side
         self.view.call.turns = Turns(group.device) if branches > 1 else InOrder()
-        self.branches, self.runs = branches, {}
+        self.branches = branches
+        self.heard = {number: one_text(len(self.view.clip)) for number in range(branches)}
         self.all_ranks = all_ranks
-        self.changes = self._changes(travel)
+        self.changes = changes(made, self.view, self.heard, size=(side, side), travel=travel)
         self.seconds: list[float] = []
         self.cpu: list[float] = []
         self.waited: list[float] = []
-
-    def _changes(self, travel: Travel) -> list[Change]:
-        plans, grid = Plans(self.view, "near"), Grid((self.side, self.side), HEAD)
-        found: list[Change] = []
-        for block in self.made.blocks:
-            found.append(Swap(block.attn1, "processor", DualScopeAttention(self.view, plans, grid, travel=travel)))
-            found.append(Swap(block.attn2, "processor", TextAttention(self.view, self.runs)))
-            found.append(Swap(block, "ffn", OverTokens(block.ffn, self.view.slices, width=FEED_FORWARD)))
-        return found
 
     def step(self) -> None:
         """Make a step's calls, when all ranks are ready, and note its time and this process's CPU time."""
         frames = len(self.view.clip)
         works: list[Callable[[], Any]] = [partial(self._call, frames) for _ in range(self.branches)]
-        self.runs.update({number: [Run(0, slice(0, frames), 0)] for number in range(self.branches)})
         meter = self.view.group.meter
         with patched(self.changes):
             dist.barrier(self.all_ranks)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 
-from benchmarks import two_ranks
+from benchmarks import two_ranks, wan_changes
 from benchmarks.claims import Claim, report
 from parallel.comm.group import Group, Meter
 from parallel.families import traffic
@@ -20,9 +20,7 @@ from parallel.families.wan_index import Training
 from parallel.families.wan_shape import WanShape, exchanges
 from parallel.families.wan_vae_shape import WanVAESizes, decode_reach
 from parallel.job.job import Job, Prompt, checked
-from parallel.layers.cross_attention import Run, TextAttention
-from parallel.layers.dual_scope import DualScopeAttention, Grid, Plans
-from parallel.layers.patch import Swap, patched
+from parallel.layers.patch import patched
 from parallel.layers.travel import Travel
 from parallel.layers.view import View
 from parallel.maths import clips
@@ -35,7 +33,14 @@ GEOMETRY = Geometry.trained_on(Training().trained_frames, scale=8, frames_per_la
 SPAN = GEOMETRY.span(VIDEO)
 A14B, VAE = WanShape(), WanVAESizes()
 SMALL = WanShape(
-    num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, ffn_dim=32, num_layers=3
+    num_attention_heads=2,
+    attention_head_dim=12,
+    in_channels=4,
+    out_channels=4,
+    text_dim=16,
+    freq_dim=16,
+    ffn_dim=32,
+    num_layers=3,
 )
 SIDE = 2  # tokens of the small net's latents, either way
 RANKS, REAL_RANKS = (2, 4, 8), (2, 4)
@@ -50,13 +55,11 @@ def sent(shape: WanShape, tokens: int, ranks: int, travel: Travel, *, item: int)
 def meter(group: Group, travel: Travel) -> tuple[int, int]:
     """Return the messages and bytes that this rank sends in one call of the small net."""
     sizes = {name: getattr(SMALL, name) for name in WanShape.model_fields}
-    net = WanTransformer3DModel(**sizes, freq_dim=16).eval().requires_grad_(False)
+    net = WanTransformer3DModel(**sizes).eval().requires_grad_(False)
     net.rope = NoRotation()
     view = View(group, SPAN)
-    plans, grid, frames = Plans(view, "near"), Grid((SIDE, SIDE), SMALL.attention_head_dim), len(view.clip)
-    texts = TextAttention(view, {0: [Run(0, slice(0, frames), 0)]})
-    changes = [Swap(block.attn1, "processor", DualScopeAttention(view, plans, grid, travel=travel)) for block in net.blocks]
-    changes += [Swap(block.attn2, "processor", texts) for block in net.blocks]
+    frames = len(view.clip)
+    changes = wan_changes.changes(net, view, {0: wan_changes.one_text(frames)}, size=(SIDE, SIDE), travel=travel)
     video = torch.zeros(1, SMALL.in_channels, frames, 2 * SIDE, 2 * SIDE)
     with torch.inference_mode(), patched(changes):
         net(video, torch.tensor([500.0]), torch.zeros(1, 4, SMALL.text_dim))

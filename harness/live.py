@@ -8,8 +8,12 @@ import weakref
 from collections.abc import Iterable
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from parallel.layers.offload import WaitingBlocks, tensors_of
+from parallel.models.model import Model
 
 
 class LiveBytes(TorchDispatchMode):
@@ -44,3 +48,17 @@ class LiveBytes(TorchDispatchMode):
 
     def _forget(self, key: int) -> None:
         self.now -= self.sizes.pop(key, 0)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Return the bytes of a module's weights."""
+    return sum(tensor.nbytes for tensor in tensors_of(module))
+
+
+def bytes_at_once(model: Model, net: nn.Module) -> int:
+    """Return the bytes of a net that are on a device while its blocks wait in host memory: those around them, and a few slots."""
+    blocks = model.blocks(net)
+    waiting = WaitingBlocks(blocks, torch.device("cpu"))
+    waiting.close()
+    sizes = [bytes_of(block) for block in blocks]  # a slot has a little more, since tensors begin at round places
+    return bytes_of(net) - sum(sizes) + len(waiting.slots) * max(sizes)

@@ -81,13 +81,13 @@ def text_encoder(words: int) -> UMT5EncoderModel:
     return randomized(UMT5EncoderModel(config))
 
 
-def vocabulary() -> bytes:
+def vocabulary(size: int = 40, *, byte_fallback: bool = False) -> bytes:
     """Return a tokenizer's bytes, as text encoders' files have them, trained on a few sentences."""
     import sentencepiece
 
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 20), model_writer=out, vocab_size=40, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        sentence_iterator=iter(SENTENCES * 20), model_writer=out, vocab_size=size, byte_fallback=byte_fallback, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
         hard_vocab_limit=False, minloglevel=2,
     )  # fmt: skip
     return out.getvalue()

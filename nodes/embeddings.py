@@ -36,8 +36,12 @@ def clip_vision_input() -> io.Input:
 
 
 def tokens_of_pictures(job: Job, model: ModelFolder, clip_vision_output) -> torch.Tensor | None:
-    """Return the tokens of pictures, (pictures, tokens, width), None if none are connected; raise JobRefused if they do not fit."""
+    """Return the tokens of pictures, (pictures, tokens, width), None if none are connected; raise JobRefused if they do not fit.
+
+    So it does if the model has nothing else that makes them.
+    """
     if clip_vision_output is None:
+        check_picture_tokens(job, model, None)
         return None
     tokens = clip_vision_output["penultimate_hidden_states"].float().cpu()
     try:
@@ -52,11 +56,12 @@ def with_embeddings(
 ) -> tuple[Job, torch.Tensor | None]:
     """Return a job, and the embeddings of its texts that the graph makes, (texts, tokens, width); None if it makes none.
 
-    Raises JobRefused if they do not fit the model or each other, or if it is not clear whose count.
+    Raises JobRefused if they do not fit the model or each other, if it is not clear whose count, or if nobody makes them.
     """
     if clip is None and positive is None:
         if negative is not None:
             raise JobRefused("negative: is of use beside positive only: connect that too, or write it in Prompt Timeline")
+        check_embeddings(job, model, None)
         return job, None
     if clip is not None and (positive is not None or negative is not None):
         raise JobRefused("clip, positive, negative: clip encodes all prompts of the timeline: disconnect it, or the other two")

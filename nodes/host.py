@@ -19,7 +19,7 @@ from server import PromptServer
 from ..parallel.families.table import ModelFolder
 from ..parallel.job.errors import JobRefused, Stopped
 from ..parallel.job.job import Job
-from ..parallel.plan import keys_notice, plan
+from ..parallel.plan import notices, plan
 from ..parallel.pool import Pool, Video
 from ..parallel.pool.devices import resolve
 from ..parallel.pool.movie import Movie
@@ -95,10 +95,9 @@ def run(
     memory = plan(job, len(devices), model).memory  # first: a job that is refused ends no other pool
     warm = _warm_pool(devices, choice.threads or None)
     warm.enlist(memory.peak)
-    notice = keys_notice(job, model.geometry) if job.num_inference_steps else None
     try:
         with Progress(job, model) as progress:
-            if notice is not None:
+            for notice in notices(job, model):
                 progress.notify(notice)
             if not warm.pool.process_ids:
                 progress.say(starting(devices))

@@ -22,7 +22,10 @@ FILES: dict[str, tuple[Role, str]] = {
         "text_encoder",
         "The text encoder's file, if `model` is a file: a UMT5 of models/text_encoders; none is needed where clip is connected.",
     ),
-    "clip_vision": ("clip_vision", "Of Wan 2.1 from images, if `model` is a file: clip_vision_h of models/clip_vision."),
+    "clip_vision": (
+        "clip_vision",
+        "Of Wan 2.1 from images, if `model` is a file: clip_vision_h of models/clip_vision; none is needed where clip_vision_output is connected.",
+    ),
 }
 
 
@@ -105,7 +108,8 @@ class LoadVideoModel(io.ComfyNode):
     @classmethod
     @checks_widgets
     def execute(cls, model: str, dtype: str, parts: str = SAME, offload: str = "auto", **files: str) -> io.NodeOutput:
-        choice, _ = find(model, parts, files, dtype=dtype, offload=offload)
+        choice, inspected = find(model, parts, files, dtype=dtype, offload=offload)
+        host.show_text("\n".join(inspected.missing))
         return io.NodeOutput(choice)
 
 

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ..parallel.families import folder
 from ..parallel.job.job import Keyframe
-from ..parallel.plan import Plan, fitting, keys_notice, plan, sent_bytes, sent_once
+from ..parallel.plan import Plan, fitting, notices, plan, sent_bytes, sent_once
 from ..parallel.pool.devices import resolve
 from . import host
 from .keyframes import with_keyframes
@@ -93,12 +93,22 @@ class VideoPlan(io.ComfyNode):
         pixels = torch.frombuffer(bytearray(draw(outline, shown).tobytes()), dtype=torch.uint8)
         sent = {"sent": max(sent_bytes(parts, job, count)), "once": max(sent_once(parts, job, count))}
         free = host.free_bytes(resolve((ranks or RanksChoice()).devices, frames=latents))
-        words = describe(outline, shown, remarks=parts.remarks(job), free=free, **sent)
+        remarks = [*parts.remarks(job), *parts.missing]
+        words = describe(outline, shown, remarks=remarks, warnings=notices(job, parts), free=free, **sent)
         return io.NodeOutput(pixels.view(1, -1, 1280, 3).float() / 255, words)
 
 
-def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[str], free: int | None = None) -> str:
-    """Return the plan in words, with what its model's family says, and the bytes that its busiest rank sends in a call and once.
+def describe(
+    outline: Plan,
+    frame: int,
+    *,
+    sent: int,
+    once: int,
+    remarks: list[str],
+    warnings: list[str],
+    free: int | None = None,
+) -> str:
+    """Return the plan in words, with what its model's family says, what may go wrong, and the bytes that its busiest rank sends in a call and once.
 
     `free` are those that every GPU which would work has, if any would.
     """
@@ -118,7 +128,7 @@ def describe(outline: Plan, frame: int, *, sent: int, once: int, remarks: list[s
         *_host_memory(outline),
         _messages(outline, sent, once),
     ]
-    lines += filter(None, [keys_notice(job, outline.geometry)])
+    lines += warnings
     lines += [_keyframe(keyframe) for keyframe in job.keyframes]
     for number, prompt in enumerate(job.prompts):
         end = job.prompts[number + 1].frame if number + 1 < len(job.prompts) else job.frames
@@ -184,6 +194,7 @@ def _host_memory(outline: Plan) -> list[str]:
     """Return a line on what waits in host memory for a rank's device, if anything may."""
     tuning, memory = outline.job.tuning, outline.memory
     waits = [f"{_gb(memory.offloaded)} of weights"] if memory.offloaded else []
+    waits += [f"{_gb(memory.before_loras)} of weights as they were before LoRAs"] if memory.before_loras else []
     if tuning.park_skips != "never" and memory.skips:
         when = "" if tuning.park_skips == "always" else ", if a GPU's memory is short"
         waits.append(f"{_gb(memory.skips)} of skip tensors{when}")

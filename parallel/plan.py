@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .families import folder, parts, traffic
+from .families import folder, traffic
 from .families.geometry import Geometry
 from .families.table import ModelFolder
 from .job.job import Job, Offload
@@ -12,6 +12,7 @@ from .maths import clips, places, prompts, scope, slices
 
 OFFLOADS: tuple[Offload, ...] = ("none", "parts", "blocks")  # the fastest first
 HEADROOM = 0.9  # of what is free: allocators round up
+AREA, ASPECT = 1.4, 1.4  # times those that a model was trained on: 640x480 is 0.77 of 832x480, and makes good videos
 FEWEST, MOST = 0.75, 2.5  # times the trained number of keys; the nearest that slowed motion in docs/quality.md: 0.6 and 3.8
 
 
@@ -34,17 +35,20 @@ class Memory:
     """Estimated bytes on one rank."""
 
     weights: int  # the most that is there at once
+    encode: int  # on top of those that encode
     denoise: int  # on top of those that denoise
     decode: int  # on top of those that decode
-    denoising: int  # weights that are there meanwhile
+    encoding: int  # weights that are there meanwhile
+    denoising: int
     decoding: int
     offloaded: int  # in host memory: weights that wait there
+    before_loras: int  # in host memory: weights as they were before LoRAs were merged into them
     skips: int  # in host memory: skip tensors, if they are offloaded
 
     @property
     def peak(self) -> int:
         """The most that is in use at once."""
-        return max(self.weights, self.denoising + self.denoise, self.decoding + self.decode)
+        return max(self.weights, self.encoding + self.encode, self.denoising + self.denoise, self.decoding + self.decode)
 
 
 @dataclass(frozen=True)
@@ -157,25 +161,50 @@ def keys_notice(job: Job, geometry: Geometry = PICTURES) -> str | None:
     )
 
 
+def size_notice(job: Job, model: ModelFolder) -> str | None:
+    """Return a sentence if frames are far from all sizes that a model is trained on, in their area or their aspect; None if not."""
+    known = model.trained_sizes
+    if not known:
+        return None
+    areas = sorted(height * width for height, width in known)
+    aspects = [max(size) / min(size) for size in known]
+    area, aspect = job.height * job.width, max(job.height, job.width) / min(job.height, job.width)
+    if areas[0] / AREA <= area <= areas[-1] * AREA and aspect <= max(aspects) * ASPECT:
+        return None
+    sizes = " or ".join(f"{width}x{height}" for height, width in known)
+    return f"{job.width}x{job.height} is far from what this model was trained on: use about {sizes}, or expect worse frames"
+
+
+def notices(job: Job, model: ModelFolder) -> list[str]:
+    """Return what the user should know of a job before it runs."""
+    if not job.num_inference_steps:
+        return []
+    return list(filter(None, [size_notice(job, model), keys_notice(job, model.geometry)]))
+
+
 def estimate_memory(model: ModelFolder, job: Job, clip: range) -> Memory:
     """Estimate a rank's memory for a clip, in latents, from the sizes in the model's configuration alone.
 
     Where the job leaves it to the rank, branches go together and skip tensors stay, as they do when there is room.
     """
-    weights = {str(part): parts.count_bytes(part, job.item_bytes) for part in model.weighty}
+    loras = {str(part): model.lora_bytes(part, job) for part in model.weighty}
+    weights = {str(part): model.weight_bytes(part, job, loras[str(part)]) for part in model.weighty}
     at_once = dict(weights)
     if job.offload == "blocks":
-        at_once = {str(part): round(weights[str(part)] * model.share_at_once(part)) for part in model.weighty}
+        at_once = {str(part): model.bytes_at_once(part, job, loras[str(part)]) for part in model.weighty}
     offloads = job.offload in ("parts", "blocks")
     apart, skips = job.tuning.branches == "apart", job.tuning.park_skips
     every = sum(weights.values())
     return Memory(
         weights=max(at_once.values()) if offloads else every,
+        encoding=at_once.get(str(model.text_encoder), 0) if offloads else every,
         denoising=max(at_once[str(net)] for net in model.nets) if offloads else every,
         decoding=at_once[str(model.vae)] if offloads else every,
+        encode=model.encode_bytes(job),
         denoise=model.denoise_bytes(job, len(clip), apart=apart, offload_skips=skips == "always") + slices.CPU_BYTES,
         decode=model.decode_bytes(job, len(frames_of(clip, job, model.geometry))),
         offloaded=every if offloads else 0,
+        before_loras=sum(each.before for each in loras.values()),
         skips=0 if skips == "never" else model.skip_bytes(job, len(clip), apart=apart),
     )
 

@@ -25,9 +25,9 @@ from scripts.wan_clips import draw_images, draw_texts, encode_scenes, measure
 
 log = logging.getLogger("train")
 PEAK = 1e-3  # learning rate
-# Of the noise in training: at first half of it is above 0.8, where a clip's motion is settled; in the last third of the steps
-# a third, since a shape is settled below.
-SHIFTS = (4.0, 2.0)
+# Of the noise in training: half of it is above 0.8, where a clip's motion is settled; in the last third of the steps a third,
+# since a shape is settled below. In every other batch half of it is above 0.92: which way an orbit turns is settled there.
+SHIFTS, HIGH_SHIFT = (4.0, 2.0), 12.0
 LONGEST = 512  # tokens of a caption, the stock pipeline's own default; most of them are padding, and cost as much as the video
 
 
@@ -100,7 +100,7 @@ def train_transformer(
     for step in range(state["step"], steps):
         generator = torch.Generator(device).manual_seed(10_000_000 + step)
         optimizer.param_groups[0]["lr"] = rate(step, steps, PEAK)
-        shift = SHIFTS[step >= 0.7 * steps]
+        shift = HIGH_SHIFT if step % 2 else SHIFTS[step >= 0.7 * steps]
         if name == "images":
             loss = loss_of_images(net, *draw_images(data, batch, generator), told, step, shift, generator)
         else:

@@ -116,6 +116,8 @@ def test_files_and_a_lora_make_the_video_of_the_engine_and_comfyuis_own_vae_show
     assert film.shape == pixels[0].shape and abs(film - pixels[0]).mean() < 8, "H.264 of noise"
     said = [text for name, text in seen.texts if name == "model"]
     assert said[-1].startswith("LoRA: lora.safetensors at 0.5, 8 layers") and "1 keys fit nothing" in said[-1]
+    far = "16x16 is far from what this model was trained on: use about 832x480 or 1280x720, or expect worse frames"
+    assert any(far in text for name, text in seen.texts if name == "sampler")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,31 @@ def test_what_is_missing_or_too_much_is_said_before_anything_runs(server, files,
         "/prompt", {"prompt": {"model": loader(files, **change), "shown": node("PreviewAny", source=("model", 0))}}
     )
     assert status == 400 and said in json.dumps(answer["node_errors"]["model"])
+
+
+def test_a_model_without_its_text_encoder_is_said_on_its_node_and_refused_on_the_samplers(server, files):
+    prompt = {
+        **SOURCES,
+        "model": loader(files, text_encoder="none"),
+        "timeline": ours("PromptTimeline", timeline="0: a cat", fade=0, negative=""),
+        "sampler": sampler(width=16, height=16, frames=9),
+        "saved": save_latent(("sampler", 0), "never"),
+    }
+    seen = server.run(prompt)
+    assert ("model", "no text encoder: choose one, or connect clip to the sampler") in seen.texts
+    assert seen.end == "execution_error" and seen.detail["node_id"] == "sampler" and not seen.progress
+    assert "is without its text encoder: give it, too" in seen.detail["exception_message"]
+
+
+def test_a_lora_of_another_family_is_refused_on_its_node(server, files):
+    prompt = {
+        "loaded": ours("LoadVideoModel", **SOURCES["model"]["inputs"]),
+        "lora": ours("VideoLora", model=("loaded", 0), lora=files["lora"], strength=1.0, net="all"),
+        "shown": node("PreviewAny", source=("lora", 0)),
+    }
+    seen = server.run(prompt)
+    assert seen.end == "execution_error" and seen.detail["node_id"] == "lora"
+    assert "and none fits this model: use a LoRA of its family" in seen.detail["exception_message"]
 
 
 SPELLINGS = {

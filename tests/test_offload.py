@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.jobs import job as unet_job
+from harness.live import bytes_at_once
 from parallel.families import folder
+from parallel.families.lora_memory import LoraBytes
 from parallel.layers.offload import WaitingBlocks, block_by_block, borrowed, tensors_of
 from parallel.maths.slices import BLOCKS_AT_ONCE
 from parallel.models import table
@@ -142,15 +144,13 @@ class Loaded(nn.Module):
 
 
 @pytest.mark.parametrize("family", ["UNet3D", "Wan"])
-def test_the_share_of_a_net_that_is_on_the_device_is_that_of_its_weights(tiny, wan, family):
-    host = folder.inspect(str(tiny if family == "UNet3D" else wan))
-    model = table.load(host, torch.float32)
-    net, (part, *_) = model.nets[0], host.nets
-    sizes = sorted(sum(tensor.numel() for tensor in block.parameters()) for block in model.blocks(net))
-    every = sum(tensor.numel() for tensor in net.parameters())
-    at_once = every - sum(sizes[:-BLOCKS_AT_ONCE])
-    assert host.share_at_once(part) == pytest.approx(at_once / every, rel=1e-6)
-    assert host.share_at_once(host.vae) == 1
+def test_the_bytes_of_a_net_that_are_on_the_device_are_those_of_its_slots_and_what_is_around(tiny, wan, family):
+    work = unet_job(tiny) if family == "UNet3D" else narrow(wan)
+    host = folder.inspect(work.model)
+    model, (part, *_) = table.load(host, torch.float32), host.nets
+    at_once = host.bytes_at_once(part, work, host.lora_bytes(part, work))
+    assert at_once == bytes_at_once(model, model.nets[0])
+    assert host.bytes_at_once(host.vae, work, LoraBytes()) == host.weight_bytes(host.vae, work, LoraBytes())
 
 
 def test_a_plan_says_what_offloading_saves_and_what_fits(wan):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from harness import wan_files, wan_gguf, wan_original
+from harness import umt5_gguf, wan_files, wan_gguf, wan_original
 from harness.jobs import job
 from harness.tiny_files import Tiny, text_weights, tiny_files
 from harness.wan_builders import PREPROCESSOR
@@ -18,7 +18,7 @@ from parallel.job.errors import JobRefused
 from parallel.job.files import ModelFiles
 from parallel.job.job import Keyframe
 from parallel.layers.held import HeldLinear
-from parallel.models import table, weights
+from parallel.models import sentence_pieces, table, weights
 from parallel.sampler.encode import encode_tokens, tokenize
 
 
@@ -138,7 +138,7 @@ def test_quantized_weights_stay_as_they_are_in_the_file(tiny):
     net = table.load(model, torch.bfloat16).transformer
     stored = [layer.stored for layer in net.modules() if isinstance(layer, HeldLinear)]
     assert len(stored) == 2 * 10 and {each.dtype for each in stored} == {torch.float8_e4m3fn}
-    assert model.transformer.quantized_bytes == sum(each.numel() for each in stored)
+    assert sum(weight.bytes for weight in model.transformer.held.values()) == sum(each.numel() + 4 for each in stored)
     assert model.transformer.plain_numbers == sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -147,7 +147,7 @@ def test_a_gguf_net_has_the_numbers_that_the_package_gguf_reads_in_it(tiny):
     file, numbers = wan_gguf.save(wan_files.net_names(tiny.net), tiny.place / "mixed.gguf", wan_gguf.KINDS)
     names = dict(zip(wan_files.net_names({name: name for name in tiny.net}), tiny.net))
     check_net(str(file), tiny.files, {names[name]: weight for name, weight in numbers.items()})
-    assert folder.inspect(str(file), files=tiny.files).transformer.quantized_bytes > 0
+    assert folder.inspect(str(file), files=tiny.files).transformer.held
 
 
 def test_a_net_of_5b_and_its_vae(tiny, pools):
@@ -199,13 +199,20 @@ def test_a_net_of_2_1_from_images_and_the_vision_tower_that_it_wants(tiny, pools
     tower = tiny.write("tower", {**held, "visual_projection.weight": torch.zeros(4, wan_files.LOOK)})
     files = tiny.files.model_copy(update={"clip_vision": tower})
     check_same_numbers(net, files, str(twin), ("transformer", "image_encoder"))
-    with pytest.raises(JobRefused, match="wants pictures' tokens: give CLIP's vision tower, too"):
-        folder.inspect(net, files=tiny.files)
     keyframes = tuple(Keyframe(frame=frame) for frame in (0, 8)[:pictures])
     pixels = torch.rand(pictures, 16, 16, 3)
     wishes = [job(each, files=some, keyframes=keyframes, decode=False) for each, some in ((net, files), (twin, ModelFiles()))]
     ours, stock = (pools(1).run(wish, keyframes=pixels).latents for wish in wishes)
     assert (ours - stock).abs().max() < NOISE
+    blind = job(net, files=tiny.files, keyframes=keyframes, decode=False)
+    tokens = table.load(folder.inspect(net, files=files), torch.float32).look(pixels)
+    assert (pools(1).run(blind, keyframes=pixels, picture_tokens=tokens).latents - ours).abs().max() < NOISE
+    with pytest.raises(JobRefused, match=r"is without CLIP's vision tower, whose tokens .*: give it, too .* or connect clip_"):
+        pools(1).run(blind, keyframes=pixels)
+    with pytest.raises(
+        JobRefused, match=rf"wanted \({pictures}, (tokens|5), 80\), those of the first .* got \({pictures}, 5, 79\)"
+    ):
+        pools(1).run(blind, keyframes=pixels, picture_tokens=tokens[:, :, 1:])
 
 
 def test_a_text_encoder_in_scaled_fp8_says_the_same_as_its_numbers(tiny):
@@ -225,6 +232,74 @@ def test_a_text_encoder_in_scaled_fp8_says_the_same_as_its_numbers(tiny):
     models = [table.load(each, torch.float32) for each in (folder.inspect(net, files=files), folder.inspect(str(twin)))]
     ours, theirs = (encode_tokens(model, [tokenize(model, "a dog runs in the rain")]) for model in models)
     assert (ours - theirs).abs().max() < NOISE
+
+
+TEXTS = ("a dog runs in the rain", "  rain  and\twind ", "\uff41 c\u00e0t r\ufb01ns", "zebra \u4e2d", "")
+
+
+def text_gguf(tiny, name: str, **change) -> tuple[ModelFiles, dict[str, torch.Tensor]]:
+    """Return files whose text encoder is one in GGUF, with words that its tokenizer has not, and its numbers."""
+    encoder = wan_files.text_encoder(len(wan_files.tokenizer(tiny.pieces)) + 3)
+    held = {key: each for key, each in encoder.state_dict().items() if key != "encoder.embed_tokens.weight"}
+    file, numbers = umt5_gguf.save(held, tiny.pieces, tiny.place / f"{name}.gguf", ("Q8_0", "Q4_0", "BF16"), **change)
+    return tiny.files.model_copy(update={"text_encoder": str(file)}), numbers
+
+
+def test_a_text_encoder_in_gguf_says_the_same_as_its_numbers_in_a_folder(tiny, monkeypatch):
+    monkeypatch.setattr("parallel.models.single_file.BLOCKS_AT_A_TIME", 100)  # of some 300 of the table of words
+    files, numbers = text_gguf(tiny, "text")
+    encoder = wan_files.text_encoder(len(numbers["shared.weight"]))
+    encoder.load_state_dict(numbers, strict=False)
+    twin = wan_files.folder(tiny.place / "twin-gguf", parts={**tiny.parts, "text_encoder": encoder}, pieces=tiny.pieces)
+    net, _ = FORMS["float32"](tiny)
+    ours, theirs, spiece = (
+        table.load(folder.inspect(each, files=some), torch.float32)
+        for each, some in ((net, files), (str(twin), ModelFiles()), (net, tiny.files))
+    )
+    assert folder.roles_in(files.text_encoder) == {"text_encoder"} and ours.folder.text_encoder.held
+    assert ours.text_encoder.shared.weight is ours.text_encoder.encoder.embed_tokens.weight
+    assert [ours.tokenizer(text).input_ids for text in TEXTS] == [spiece.tokenizer(text).input_ids for text in TEXTS]
+    tokens = [tokenize(ours, "a dog runs in the rain")]
+    assert (encode_tokens(ours, tokens) - encode_tokens(theirs, tokens)).abs().max() < NOISE
+
+
+def test_a_tokenizer_in_gguf_has_tokens_for_bytes_if_its_own_has(tiny):
+    """As that of UMT5: of a letter that it does not know, one for each byte."""
+    pieces = wan_files.vocabulary(296, byte_fallback=True)
+    words = {"shared.weight": torch.zeros(300, 32)}
+    file, _ = umt5_gguf.save(words, pieces, tiny.place / "bytes.gguf", ("BF16",))
+    read, expected = sentence_pieces.read(file, length=512), sentence_pieces.SentencePieces(pieces, length=512)
+    assert [read(text).input_ids for text in TEXTS] == [expected(text).input_ids for text in TEXTS]
+    assert len(read("\u4e2d").input_ids) == 1 + 3 + 1
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"scores": [0.0] * 3}, r"tokens, 3 scores and \d+ words: wanted as many of each"),
+        ({"types": [1] * 1000}, r"tokens, 1000 token_type and \d+ words: wanted as many of each"),
+        (
+            {"tokens": [b"a"] * 500, "scores": [0.0] * 500, "types": [1] * 500},
+            "500 tokens, 500 scores and .* no more than words",
+        ),
+        ({"eos": 5}, "tokenizer.ggml.eos_token_id: wanted 1, as of every T5, got 5: use another text encoder"),
+    ],
+)
+def test_a_tokenizer_in_gguf_that_is_not_whole_is_refused_at_the_door(tiny, change, said):
+    files, _ = text_gguf(tiny, "broken", **change)
+    with pytest.raises(JobRefused, match=said):
+        folder.inspect(FORMS["float32"](tiny)[0], files=files)
+
+
+@pytest.mark.parametrize("change", [{"types": 9}, {"scores": float("nan")}, {"types": 1}])
+def test_a_tokenizer_in_gguf_of_odd_tokens_is_refused_when_it_is_read(tiny, change):
+    """The last has none for what is unknown."""
+    words = len(wan_files.tokenizer(tiny.pieces)) + 3
+    files, _ = text_gguf(tiny, "odd", **{name: [value] * words for name, value in change.items()})
+    with pytest.raises(
+        JobRefused, match=r"(has a broken tokenizer|is no tokenizer) \(.*: get the (text encoder's )?file again"
+    ):
+        sentence_pieces.read(Path(files.text_encoder), length=512)
 
 
 def test_a_checkpoint_that_holds_all_parts_is_a_model_by_itself(tiny):

@@ -9,7 +9,7 @@ from harness.wan_builders import wan_folder
 from parallel.families import flow, folder
 from parallel.job.errors import JobRefused
 from parallel.job.job import Job, Prompt, Scope, checked
-from parallel.plan import keys_notice, plan
+from parallel.plan import keys_notice, plan, size_notice
 from parallel.sampler import schedule
 
 
@@ -101,3 +101,18 @@ def test_full_windows_see_as_much_at_the_ends_as_in_the_middle(wan):
 def test_in_a_loop_the_first_latent_is_a_neighbour_of_the_last(wan):
     outline = plan(job(wan, loop=True, scope=Scope(local_context=4, global_frames=0)), 2, folder.inspect(str(wan)))
     assert outline.sight(240).near == (0, *range(233, 241))
+
+
+@pytest.mark.parametrize(
+    "size, is_far",
+    [((480, 832), False), ((832, 480), False), ((720, 1280), False), ((544, 960), False), ((480, 640), False)]
+    + [((240, 416), True), ((1088, 1920), True), ((320, 1280), True)],
+)
+def test_a_size_that_the_model_was_not_trained_on_is_noticed(tmp_path, size, is_far):
+    wan = wan_folder(tmp_path)
+    height, width = size
+    said = size_notice(job(wan, height=height, width=width), folder.inspect(str(wan)))
+    usual = (
+        f"{width}x{height} is far from what this model was trained on: use about 832x480 or 1280x720, or expect worse frames"
+    )
+    assert said == (usual if is_far else None)

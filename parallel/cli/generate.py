@@ -16,9 +16,10 @@ from ..families import folder
 from ..families.table import ModelFolder
 from ..job.errors import JobRefused, RankFailed, Stopped
 from ..job.job import Job
-from ..plan import keys_notice
+from ..plan import notices
 from ..pool import Pool
 from ..pool.devices import resolve
+from ..pool.init import check_embeddings, check_picture_tokens
 from ..pool.snapshot_file import OPTIONAL, Keeper, Stored, load
 from ..pool.whole import check_file
 from . import inits, keyframes, latents_file, movies
@@ -77,8 +78,6 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     devices = resolve(args.devices, frames=model.geometry.latents(job.frames))
     folder.check(job, len(devices), model)
     check_open_files(len(devices))
-    if (said := keys_notice(job, model.geometry)) is not None:
-        notice(said)
     output = Path(args.output)
     check_files(args)
     movies.check_output(output, height=job.height, width=job.width, fps=job.fps, frames=job.frames)
@@ -87,6 +86,10 @@ def generate(args: argparse.Namespace, should_stop: Callable[[], bool], open_poo
     init = read_init(args, job, model)
     file = args.snapshot or args.resume
     given = {"keyframes": pixels} if stored is None else {name: getattr(stored, name) for name in OPTIONAL}
+    check_embeddings(job, model, given.get("embeddings"))
+    check_picture_tokens(job, model, given.get("picture_tokens"))
+    for said in notices(job, model):
+        notice(said)
     keeper = Keeper(Path(file), job, args.snapshot_seconds, **given) if file else None
     bar = Bar()
     with open_pool(devices, args.threads, restarts=args.restarts) as pool, ExitStack() as writing:

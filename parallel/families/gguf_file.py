@@ -2,6 +2,8 @@
 
 import math
 import struct
+from collections.abc import Callable, Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,7 +72,7 @@ class Reader:
         return self.take(length).decode("utf-8", errors="replace")
 
     def value(self, kind: int, *, keeps: bool) -> Any:
-        """Return the next value of a kind, a list of one of numbers; of an array of texts, and unless `keeps`, nothing."""
+        """Return the next value of a kind: of an array a list, of texts as bytes, or unless `keeps` its length alone."""
         if kind in SCALARS:
             return self.number(SCALARS[kind])
         if kind == STRING:
@@ -80,25 +82,64 @@ class Reader:
         inner, count = self.number("<I"), self.number("<Q")
         if inner in SCALARS:
             data = self.take(count * struct.calcsize(SCALARS[inner]))
-            return [value for (value,) in struct.iter_unpack(SCALARS[inner], data)] if keeps else None
+            return [value for (value,) in struct.iter_unpack(SCALARS[inner], data)] if keeps else Length(count)
         if inner != STRING or count > self.most:
             raise ValueError(f"an array of {count} values of kind {inner}")
+        return self._texts(count) if keeps else Length(len(self._texts(count)))
+
+    def _texts(self, count: int) -> list[bytes]:
+        """Return the next texts: a vocabulary has 256,000, and `take` would ask for each where it is."""
+        left, texts = self.most - self.opened.tell(), []
         for _ in range(count):
-            self.take(self.number("<Q"))
-        return None
+            length = int.from_bytes(self.opened.read(8), "little")
+            left -= 8 + length
+            if left < 0:
+                raise ValueError(f"its header claims {-left} bytes more than there can be")
+            texts.append(self.opened.read(length))
+        return texts
 
 
-def _read(file: Path, reader: Reader, size: int) -> TensorFile:
+@dataclass(frozen=True)
+class Length:
+    """Of an array that was passed over."""
+
+    count: int
+
+
+def read_values(file: Path, names: Container[str]) -> dict[str, Any]:
+    """Return some of what a GGUF file says beside its tensors: numbers, texts, and lists; raise what `read_gguf` does."""
+    try:
+        with file.open("rb") as opened:
+            reader = Reader(opened, min(file.stat().st_size, MAX_BYTES))
+            _, keys = _begin(reader)
+            said = _values(reader, keys, keeps=lambda name: name in names)
+    except BROKEN as error:
+        raise JobRefused(f"{file} is cut short or broken ({error}): get the file again") from None
+    return {name: value for name, value in said.items() if name in names}
+
+
+def _begin(reader: Reader) -> tuple[int, int]:
+    """Return how many tensors and values a file claims."""
     magic, version = reader.take(4), reader.number("<I")
     if magic != MAGIC or version not in (2, 3):
         raise ValueError(f"wanted GGUF of version 2 or 3, got {magic!r} of {version}")
     tensors, keys = reader.number("<Q"), reader.number("<Q")
     if tensors > MAX_TENSORS or keys > MAX_KEYS:
         raise ValueError(f"it claims {tensors} tensors and {keys} keys")
+    return tensors, keys
+
+
+def _values(reader: Reader, keys: int, *, keeps: Callable[[str], bool]) -> dict[str, Any]:
     said = {}
     for _ in range(keys):
         name, kind = reader.text(MAX_NAME), reader.number("<I")
-        said[name] = reader.value(kind, keeps=name.startswith(ORIGINAL_SHAPE))
+        said[name] = reader.value(kind, keeps=keeps(name))
+    return said
+
+
+def _read(file: Path, reader: Reader, size: int) -> TensorFile:
+    tensors, keys = _begin(reader)
+    said = _values(reader, keys, keeps=lambda name: name.startswith(ORIGINAL_SHAPE))
     claimed = [_claim(reader) for _ in range(tensors)]
     alignment = said.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= MAX_ALIGNMENT:
@@ -110,7 +151,9 @@ def _read(file: Path, reader: Reader, size: int) -> TensorFile:
             raise ValueError(f"{name} is there twice")
         entries[name] = _entry(file, name, tuple(said.get(ORIGINAL_SHAPE + name) or shape), shape, kind, begin + offset)
     check_layout(entries, begin=begin, size=size)
-    return TensorFile(file, entries, {name: value for name, value in said.items() if isinstance(value, str)})
+    lengths = {name: value.count for name, value in said.items() if isinstance(value, Length)}
+    plain = {name: str(value) for name, value in said.items() if isinstance(value, (str, int, float))}
+    return TensorFile(file, entries, plain, lengths)
 
 
 def _claim(reader: Reader) -> tuple[str, tuple[int, ...], int, int]:

@@ -64,6 +64,7 @@ class LoraFile:
 
     file: Path
     additions: dict[str, Addition] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)  # the layers that these are for
     unmatched: tuple[str, ...] = ()
 
     @property
@@ -111,7 +112,8 @@ def read(file: str, targets: Mapping[str, Target], spellings: Mapping[str, str])
             f"LoRA {file} changes a {layer} of {list(size)}, this model's is {wanted}: use a LoRA of this model's size"
         )
     fitting = {layer: addition for layer, addition in additions.items() if layer not in odd}
-    return LoraFile(Path(file), fitting, (*unmatched, *(f"{layer} (of another size)" for layer in odd)))
+    left_out = (*unmatched, *(f"{layer} (of another size)" for layer in odd))
+    return LoraFile(Path(file), fitting, {layer: targets[layer] for layer in fitting}, left_out)
 
 
 def remarks(loras: Iterable[Lora], read_of_net: Callable[[str], LoraFile], *, nets: int) -> list[str]:

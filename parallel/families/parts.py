@@ -1,7 +1,7 @@
 """The parts of a model, each a folder or one file: where it is, and the sizes in its configuration. Nothing is unpickled or loaded."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 from ..job.errors import JobRefused
 from ..job.job import Frozen, checked
 from . import weight_files
+from .held_weight import HeldWeight
 from .safety import check_pulled, read_config
 from .single_file import SingleFile
 
@@ -30,16 +31,14 @@ def said_by(part: Part) -> Path:
     return part.file if isinstance(part, SingleFile) else part / "config.json"
 
 
-def count_numbers(part: Part) -> int:
-    """Return how many numbers a part's weights hold; raise JobRefused if a file of a folder is broken."""
-    if isinstance(part, SingleFile):
-        return part.plain_numbers + part.quantized_numbers
-    return weight_files.count_numbers(part)
-
-
 def count_bytes(part: Part, item: int) -> int:
     """Return the bytes that a part's weights take in memory, in a type of so many bytes a number."""
     return part.count_bytes(item) if isinstance(part, SingleFile) else item * weight_files.count_numbers(part)
+
+
+def held(part: Part | None) -> Mapping[str, HeldWeight]:
+    """Return the weights that stay as their file has them, by name: a folder has none."""
+    return part.held if isinstance(part, SingleFile) else {}
 
 
 def find(names: Iterable[str], root: Path, parts: str | None) -> dict[str, Path]:

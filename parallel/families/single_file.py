@@ -9,8 +9,9 @@ from pydantic import AfterValidator, Field
 
 from ..job.errors import JobRefused
 from ..job.job import Frozen
-from . import wan_names, wan_vae_names
+from . import umt5_names, wan_names, wan_vae_names
 from .gguf_file import is_gguf, read_gguf
+from .held_weight import HeldWeight
 from .quantization import Weight, read_weights
 from .tensor_file import TensorFile, check_regular, read_safetensors
 
@@ -34,12 +35,12 @@ NOT_WEIGHTS: dict[str, tuple[str, ...]] = {
     "umt5": (VOCABULARY, "logit_scale"),
     "clip vision": ("visual_projection.weight", "logit_scale"),
 }
+# Of transformers' embeddings, which are looked up and multiply nothing.
+TABLES = ("shared.weight", "embed_tokens.weight", "relative_attention_bias.weight", "position_embedding.weight")
 MARKS: dict[str, tuple[str, ...]] = {
     "wan net": wan_names.MARKS,
     "wan vae": (wan_vae_names.MARK, wan_vae_names.DIFFUSERS_MARK),
-    "umt5": (
-        "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
-    ),  # UMT5 has one a layer, T5 in its first alone
+    "umt5": ("encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight", umt5_names.MARK),
     "clip vision": ("vision_model.post_layernorm.weight",),
 }
 
@@ -51,18 +52,17 @@ class SingleFile(Frozen):
     kind: Kind
     config: dict[str, Any]
     plain_numbers: int = Field(ge=0, description="numbers that are loaded in a job's type")
-    quantized_numbers: int = Field(ge=0, description="numbers that stay as they are in the file")
+    held: dict[str, HeldWeight] = Field({}, description="weights that stay as they are in the file, by their names")
     changed: int = Field(
         0, description="when the file was written, in nanoseconds: one that came in its place is another model"
     )
-    quantized_bytes: int = Field(ge=0, description="and their bytes")
 
     def __str__(self) -> str:
         return str(self.file)
 
     def count_bytes(self, item: int) -> int:
         """Return the bytes that its weights take in memory, in a type of so many bytes a number."""
-        return item * self.plain_numbers + self.quantized_bytes
+        return item * self.plain_numbers + sum(weight.bytes for weight in self.held.values())
 
 
 def read(file: Path) -> TensorFile:
@@ -109,19 +109,23 @@ def weights(found: TensorFile, kind: str) -> dict[str, Weight]:
 RENAMED: dict[str, Callable[[Iterable[str]], dict[str, str]]] = {
     "wan net": lambda names: {name: wan_names.to_diffusers(name) for name in names},
     "wan vae": wan_vae_names.to_diffusers,
+    "umt5": umt5_names.to_transformers,
 }
 
 
 def described(found: TensorFile, kind: Kind, config: dict[str, Any], held: dict[str, Weight]) -> SingleFile:
     """Return a part whose configuration is known."""
-    stays = [weight.entry for weight in held.values() if weight.is_quantized]
-    plain = [weight.entry for weight in held.values() if not weight.is_quantized]
+    stays = {name: HeldWeight.of(weight) for name, weight in held.items() if _stays(name, weight)}
     return SingleFile(
         file=found.file,
         kind=kind,
         config=config,
         changed=found.file.stat().st_mtime_ns,
-        plain_numbers=sum(entry.numbers for entry in plain),
-        quantized_numbers=sum(entry.numbers for entry in stays),
-        quantized_bytes=sum(entry.end - entry.begin for entry in stays),
+        plain_numbers=sum(weight.entry.numbers for name, weight in held.items() if name not in stays),
+        held=stays,
     )
+
+
+def _stays(name: str, weight: Weight) -> bool:
+    """Say whether a weight is one that linear layers keep as it is; tables and convolutions have numbers."""
+    return weight.is_quantized and len(weight.entry.shape) == 2 and name.endswith(".weight") and not name.endswith(TABLES)

@@ -44,6 +44,7 @@ class TensorFile:
     file: Path
     entries: dict[str, Entry]
     metadata: dict[str, str] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)  # of the lists in its header, which are passed over
 
     def read_bytes(self, name: str, most: int) -> bytes:
         """Return the bytes of a small tensor; raise JobRefused if it has more than `most`."""

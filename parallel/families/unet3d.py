@@ -5,7 +5,6 @@ file. The formulas of its net are in unet_shape.py. Its rank half is models/unet
 """
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +13,13 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.files import Lora
 from ..job.job import DType, Frozen, Job, checked
-from ..maths.slices import BLOCKS_AT_ONCE
 from . import lora, parts, unet_lora, weight_files
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
+from .lora import LoraFile
+from .lora_memory import LoraBytes
 from .parts import Part, Place
 from .pinning import Pinning
 from .safety import read_config
@@ -143,7 +143,10 @@ class UNet3D(Family):
 
     def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
         """Return what a plan says of LoRAs; raise JobRefused if one can't be put into this model."""
-        return lora.remarks(loras, partial(unet_lora.read, unet=self.unet), nets=1)
+        return lora.remarks(loras, self.read_lora, nets=1)
+
+    def read_lora(self, file: str) -> LoraFile:
+        return unet_lora.read(file, self.unet)
 
     def check(self, job: Job) -> None:
         """Raise JobRefused if a job asks for what this family can't do."""
@@ -180,11 +183,10 @@ class UNet3D(Family):
         """The groups of the UNet's group norms, whose moments travel with frames."""
         return self.unet_shape.norm_num_groups
 
-    def share_at_once(self, part: Part) -> float:
+    def block_bytes(self, part: Part, job: Job, loras: LoraBytes) -> list[int]:
         if part != self.unet:
-            return 1.0
-        blocks = sorted(weight_files.count_blocks(self.unet, BLOCK))
-        return 1 - sum(blocks[:-BLOCKS_AT_ONCE]) / parts.count_numbers(part)
+            return []
+        return [job.item_bytes * numbers for numbers in weight_files.count_blocks(self.unet, BLOCK)]
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a UNet call on a clip keeps at once, besides those of a slice at work.

@@ -5,7 +5,6 @@ VAE are in wan_shape.py and wan_vae_shape.py. Its rank half is models/wan.py.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +13,13 @@ from pydantic import Field
 from ..job.errors import JobRefused
 from ..job.files import Lora, ModelFiles
 from ..job.job import DType, Job, checked
-from ..maths.slices import BLOCKS_AT_ONCE
-from . import flow, lora, parts, wan_files, wan_fit, wan_lora, wan_parts
+from . import flow, lora, parts, wan_files, wan_fit, wan_lora, wan_names, wan_parts
 from .family import Family
 from .frame_layer import FrameLayer
 from .geometry import Geometry
 from .latent_format import LatentFormat
+from .lora import LoraFile
+from .lora_memory import LoraBytes
 from .parts import Part, Place
 from .pinning import Pinning
 from .safety import read_config
@@ -130,16 +130,24 @@ class Wan(Family):
         return Pinning.OWN_TIME if self.has_time_of_each else Pinning.REPLACED
 
     @property
-    def picture_tokens(self) -> tuple[int, int, int] | None:
+    def picture_tokens(self) -> tuple[int, int | None, int] | None:
         """The shape (F, L, D) of the tokens of pictures that the net takes beside a prompt's: of 2.1 from images."""
-        return (
-            None if self.looking is None else (self.looking.pictures, self.looking.sizes.tokens, self.looking.sizes.hidden_size)
-        )
+        looking = self.looking
+        return None if looking is None else (looking.pictures, looking.tokens, looking.width)
+
+    @property
+    def is_blind(self) -> bool:
+        return self.looking is not None and self.image_encoder is None
 
     @property
     def own_size(self) -> tuple[int, int] | None:
         """Height and width in pixels of what it was trained on, if its folder says so: released ones do not."""
         return self.training.size
+
+    @property
+    def trained_sizes(self) -> tuple[tuple[int, int], ...]:
+        named = [each.split("x") for each in self.usual_sizes]
+        return (self.own_size,) if self.own_size else tuple((int(height), int(width)) for width, height in named)
 
     @property
     def usual_sizes(self) -> tuple[str, ...]:
@@ -202,7 +210,10 @@ class Wan(Family):
     def lora_remarks(self, loras: tuple[Lora, ...]) -> list[str]:
         """Return what a plan says of LoRAs; raise JobRefused if one can't be put into this model."""
         nets = 1 if self.transformer_2 is None else 2
-        return lora.remarks(loras, partial(wan_lora.read, shape=self.shape), nets=nets)
+        return lora.remarks(loras, self.read_lora, nets=nets)
+
+    def read_lora(self, file: str) -> LoraFile:
+        return wan_lora.read(file, self.shape)
 
     def _net_remarks(self, job: Job) -> list[str]:
         if self.transformer_2 is None:
@@ -233,11 +244,16 @@ class Wan(Family):
         """The groups of group norms, whose moments travel with frames: there are none."""
         return 0
 
-    def share_at_once(self, part: Part) -> float:
+    def block_bytes(self, part: Part, job: Job, loras: LoraBytes) -> list[int]:
         if part not in self.nets:
-            return 1.0
-        waiting = max(0, self.shape.num_layers - BLOCKS_AT_ONCE) * self.shape.block_numbers
-        return 1 - waiting / parts.count_numbers(part)
+            return []
+        sizes = [job.item_bytes * self.shape.block_numbers] * self.shape.num_layers
+        less = {name: weight.bytes - job.item_bytes * weight.numbers for name, weight in parts.held(part).items()}
+        for name, change in (*less.items(), *loras.beside.items()):
+            number = wan_names.block_of(name)
+            if number is not None:
+                sizes[number] += change
+        return sizes
 
     def denoise_bytes(self, job: Job, latents: int, *, apart: bool, offload_skips: bool) -> int:
         """Return the bytes of activations that a call of a net on a clip keeps at once, besides those of a slice at work."""
@@ -245,7 +261,9 @@ class Wan(Family):
         span = self.geometry.span(job)
         call = ClipCall(self.shape, self._tokens(job), span, latents, item=job.item_bytes, travel=travel)
         kept = 0 if job.tuning.stale_after is None else call.kept_bytes
-        return (1 if apart else job.branches) * call.peak_bytes + job.branches * kept + self._condition_bytes(job, latents)
+        peak = max(call.peak_with(parts.held(net)) for net in self.nets)
+        waiting = 0 if apart else (job.branches - 1) * call.peak_bytes
+        return peak + waiting + job.branches * kept + self._condition_bytes(job, latents)
 
     def skip_bytes(self, job: Job, latents: int, *, apart: bool) -> int:
         """Return the bytes of host memory that skip tensors take while they are offloaded: there are none."""

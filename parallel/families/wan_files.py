@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..job.errors import JobRefused
-from . import single_file, wan_configs
+from . import gguf_tokenizer, single_file, wan_configs
 from .quantization import Weight
 from .safety import check_sizes
 from .single_file import Kind, Role, SingleFile
@@ -38,8 +38,12 @@ def read_image_encoder(file: Path) -> SingleFile:
 
 
 def has_vocabulary(part: SingleFile) -> bool:
-    """Say whether a text encoder's file has its tokenizer, too."""
-    return single_file.vocabulary_of(single_file.read(part.file)) is not None
+    """Say whether a text encoder's file has its tokenizer, too; raise JobRefused if that is broken."""
+    found = single_file.read(part.file)
+    if gguf_tokenizer.is_there(found):
+        gguf_tokenizer.check(found, part.config["vocab_size"])
+        return True
+    return single_file.vocabulary_of(found) is not None
 
 
 def roles_in(file: Path) -> frozenset[Role]:

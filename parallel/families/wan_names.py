@@ -35,6 +35,12 @@ def to_original(name: str) -> str:
     return _renamed(name, {new: old for old, new in BLOCK.items()}, {new: old for old, new in AROUND.items()})
 
 
+def block_of(name: str) -> int | None:
+    """Return the number of the block that a weight or layer is of; None if it is of none."""
+    inside = IN_BLOCK.fullmatch(name)
+    return None if inside is None else int(inside[1].removeprefix("blocks."))
+
+
 def _renamed(name: str, block: dict[str, str], around: dict[str, str]) -> str:
     inside = IN_BLOCK.fullmatch(name)
     if inside is not None:

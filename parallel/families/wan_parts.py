@@ -35,7 +35,8 @@ def find_parts(net: SingleFile, files: ModelFiles, folder: str | None) -> dict[s
         )
     if text is not None and "tokenizer" not in found:
         raise JobRefused(
-            f"text encoder {text} has no tokenizer ({single_file.VOCABULARY}): use ComfyUI's own umt5_xxl file, or a folder as parts"
+            f"text encoder {text} has no tokenizer ({single_file.VOCABULARY}): use ComfyUI's own umt5_xxl file, a GGUF that has one, or a "
+            "folder as parts"
         )
     if "text_encoder" not in found:
         found.pop("tokenizer", None)

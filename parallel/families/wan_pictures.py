@@ -64,10 +64,11 @@ class Preprocessor(Frozen):
 
 
 class Looking(Frozen):
-    """What a model with a vision tower does with pictures."""
+    """What a net that takes pictures' tokens does with them; without a vision tower they come encoded with each job."""
 
-    sizes: PictureSizes
-    preprocessor: Preprocessor
+    width: int = Field(ge=1, description="of a token")
+    tokens: int | None = Field(ge=1, description="of a picture; None: any number, where neither tower nor net tells")
+    preprocessor: Preprocessor | None = Field(description="of the vision tower; None: there is none")
     pictures: int = Field(ge=1, le=2, description="that the net takes the tokens of: the first one, or the first and the last")
 
 
@@ -75,12 +76,14 @@ def read_looking(shape: WanShape, places: Mapping[str, Part]) -> Looking | None:
     """Return how a model looks at pictures, None if its net takes no tokens of them; raise JobRefused if a part does not fit."""
     if shape.image_dim is None:
         return None
-    net = places["transformer"]
-    if "image_encoder" not in places:
-        raise JobRefused(_lacks(net, "image_encoder"))
-    encoder, processor = places["image_encoder"], places.get("image_processor")
-    if processor is None and not isinstance(encoder, SingleFile):
-        raise JobRefused(_lacks(net, "image_processor"))
+    net, encoder, processor = places["transformer"], places.get("image_encoder"), places.get("image_processor")
+    if encoder is None and isinstance(net, SingleFile):
+        return _looks_not(net, shape.image_dim, shape.pos_embed_seq_len)
+    if encoder is None or (processor is None and not isinstance(encoder, SingleFile)):
+        lacks = "image_encoder" if encoder is None else "image_processor"
+        raise JobRefused(
+            f"model folder {parts.said_by(net).parents[1]} has no {lacks}, whose tokens its net wants: get the folder again"
+        )
     parts.check_class(encoder, ENCODERS, MODEL_TYPES)
     sizes = parts.read_sizes(PictureSizes, encoder)
     if sizes.hidden_size != shape.image_dim:
@@ -97,18 +100,18 @@ def read_looking(shape: WanShape, places: Mapping[str, Part]) -> Looking | None:
                 f"{shape.pos_embed_seq_len}: get the folder again"
             )
     if isinstance(processor, Path):
-        return Looking(sizes=sizes, preprocessor=_read_preprocessor(processor, sizes), pictures=pictures)
-    side = sizes.image_size  # a file has none: the values of CLIP's makers, which are the defaults here
-    return Looking(sizes=sizes, preprocessor=Preprocessor(size=side, crop_size=(side, side)), pictures=pictures)
+        how = _read_preprocessor(processor, sizes)
+    else:  # a file has none: the values of CLIP's makers, which are the defaults here
+        how = Preprocessor(size=sizes.image_size, crop_size=(sizes.image_size, sizes.image_size))
+    return Looking(width=sizes.hidden_size, tokens=sizes.tokens, preprocessor=how, pictures=pictures)
 
 
-def _lacks(net: Part, name: str) -> str:
-    if isinstance(net, SingleFile):
-        return (
-            f"{net} is a net of 2.1 from images, which wants pictures' tokens: give CLIP's vision tower, too (clip_vision_h.safetensors, as "
-            "clip_vision or --clip-vision FILE)"
-        )
-    return f"model folder {net.parent} has no {name}, whose tokens its net wants: get the folder again"
+def _looks_not(net: SingleFile, width: int, places: int | None) -> Looking:
+    """Return what a net without a vision tower takes; it has a place for each token of two pictures, or takes one picture's."""
+    if places is not None and (places < 2 or places % 2):
+        raise JobRefused(f"{net}: emb_pos: wanted the tokens of two pictures, got {places}: get the file again")
+    tokens = None if places is None else places // 2
+    return Looking(width=width, tokens=tokens, preprocessor=None, pictures=1 if places is None else 2)
 
 
 def _read_preprocessor(part: Path, sizes: PictureSizes) -> Preprocessor:

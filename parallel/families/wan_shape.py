@@ -1,5 +1,6 @@
 """A Wan transformer as numbers, from its configuration alone: exchanges, and what a call keeps alive. Its VAE: wan_vae_shape.py."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -10,7 +11,9 @@ from pydantic import Field
 from ..job.job import Frozen
 from ..maths import clips, rotary
 from ..maths.scope import Span, everywhere, keys
+from . import wan_names
 from .frame_layer import FrameLayer
+from .held_weight import HeldWeight
 
 Size = Annotated[int, Field(ge=1)]
 FLOAT32 = 4  # bytes
@@ -110,6 +113,30 @@ class ClipCall:
         texts = TEXT_LENGTH * self.shape.width
         streams = max(block_end, joining, attending) * self.shape.width * self.tokens
         return round(streams) + self.item * (texts + self.latents * self.tokens * patch)
+
+    @property
+    def stream_bytes(self) -> int:
+        """The hidden states of a clip."""
+        return self.item * self.latents * self.shape.width * self.tokens
+
+    @property
+    def feeding_bytes(self) -> int:
+        """What lives while a feed-forward works: its block's input, the hidden states, those normed, what cross-attention made, its output."""
+        return 5 * self.stream_bytes + self.item * TEXT_LENGTH * self.shape.width
+
+    def peak_with(self, held: Mapping[str, HeldWeight]) -> int:
+        """Return what lives at the fullest instant of a net of which some weights are held, by name, and become numbers meanwhile.
+
+        A feed-forward keeps the numbers of two layers while it goes over slices of a clip; outside of blocks little else is alive.
+        """
+        inside, around = 0, 0
+        for name, weight in held.items():
+            making = weight.making_bytes(self.item)
+            if wan_names.block_of(name) is None:
+                around = max(around, making)
+            else:
+                inside = max(inside, making + self.item * weight.numbers)
+        return max(self.peak_bytes, self.feeding_bytes + inside, self.stream_bytes + around)
 
     @property
     def kept_bytes(self) -> int:

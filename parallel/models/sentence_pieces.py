@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..families import single_file
+from ..families import gguf_tokenizer, single_file
 from ..job.errors import JobRefused
 
 END = 1  # the token that ends a prompt, of every T5
@@ -39,6 +39,8 @@ class SentencePieces:
 def read(file: Path, *, length: int) -> SentencePieces:
     """Return the tokenizer in a text encoder's file."""
     found = single_file.read(file)
+    if gguf_tokenizer.is_there(found):
+        return SentencePieces(gguf_tokenizer.to_sentencepiece(file), length=length)
     name = single_file.vocabulary_of(found)
     assert name is not None, "asked at the door"
     return SentencePieces(found.read_bytes(name, single_file.MAX_VOCABULARY), length=length)

@@ -14,13 +14,14 @@ from ..families.tensor_file import Entry
 from ..families.weight_files import check_complete
 from ..job.errors import JobRefused
 from ..layers.held import HeldLinear
-from ..maths.dequantize import from_blocks, from_fp8
+from ..maths.dequantize import KINDS, from_blocks, from_fp8
 from .spelling import T5_WORDS, spelled, tower_of
 
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
+BLOCKS_AT_A_TIME = 1 << 16
 
 
 class MappedFile:
@@ -43,13 +44,25 @@ class MappedFile:
         """Return a weight's numbers in a type."""
         stored = self.stored(weight.entry)
         if weight.entry.kind not in TYPES:
-            return from_blocks(stored, weight.entry.kind, weight.entry.shape, dtype)
+            return _in_parts(stored, weight.entry, dtype)
         return from_fp8(stored, None if weight.scale is None else self.scale(weight.scale), dtype)
 
     def scale(self, entry: Entry) -> torch.Tensor:
         """Return a scale in float32: one number, or one a row."""
         scale = self.stored(entry).float().clone()
         return scale if entry.numbers > 1 else scale.reshape(())
+
+
+def _in_parts(stored: torch.Tensor, entry: Entry, dtype: torch.dtype) -> torch.Tensor:
+    """Return the numbers of blocks, some at a time: a table of words has a billion, which are wider while they are made."""
+    _, size, _ = KINDS[entry.kind]
+    made = torch.empty(entry.shape, dtype=dtype).flatten()
+    begin = 0
+    for blocks in stored.view(-1, size).split(BLOCKS_AT_A_TIME):
+        numbers = from_blocks(blocks, entry.kind, (-1,), dtype)
+        made[begin : begin + len(numbers)] = numbers
+        begin += len(numbers)
+    return made.view(entry.shape)
 
 
 def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
@@ -71,6 +84,7 @@ def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
         else:
             plain[name] = mapped.numbers(weight, own)
     module.load_state_dict(plain, strict=False, assign=True)
+    _tie(module, {name: held[name].entry for name in plain})
     _count_positions(module)
     return module.eval().requires_grad_(False)
 
@@ -78,6 +92,16 @@ def load(kind: Any, part: SingleFile, dtype: torch.dtype) -> Any:
 def may_have(name: str) -> bool:
     """Say whether a file may hold a weight that the model has no place for: diffusers and transformers leave it out, too."""
     return name.endswith(("norm_added_q.weight", "position_ids")) or name in T5_WORDS
+
+
+def _tie(module: nn.Module, entries: dict[str, Entry]) -> None:
+    """Have one parameter where a weight has two names, as a table of words has: some have 2 GB."""
+    first: dict[Entry, str] = {}
+    for name, entry in entries.items():
+        of = first.setdefault(entry, name)
+        if of != name:
+            owner, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, module.get_parameter(of))
 
 
 def _count_positions(module: nn.Module) -> None:

@@ -184,8 +184,9 @@ class WanModel:
         return rearrange(shares * 2 - 1, "f h w c -> 1 c f h w").to(self.vae.device, self.dtype)
 
     def look(self, pictures_FHWC: torch.Tensor) -> torch.Tensor:
-        assert self.image_encoder is not None and self.folder.looking is not None, "another rank has it, or none"
-        pixels_FCHW = prepare(pictures_FHWC, self.folder.looking.preprocessor).to(self.image_encoder.device, self.dtype)
+        how = None if self.folder.looking is None else self.folder.looking.preprocessor
+        assert self.image_encoder is not None and how is not None, "another rank has it, or none"
+        pixels_FCHW = prepare(pictures_FHWC, how).to(self.image_encoder.device, self.dtype)
         with torch.inference_mode():
             return self.image_encoder(pixels_FCHW, output_hidden_states=True).hidden_states[-2]
 

@@ -62,15 +62,20 @@ def check_embeddings(job: Job, model: ModelFolder, embeddings: torch.Tensor | No
 def check_picture_tokens(job: Job, model: ModelFolder, tokens: torch.Tensor | None) -> None:
     """Raise JobRefused unless tokens of pictures, (pictures, tokens, width), are those that the model's net takes beside keyframes."""
     if tokens is None:
+        if job.num_inference_steps and model.is_blind:
+            raise JobRefused(
+                f"{job.model} is without CLIP's vision tower, whose tokens of pictures it takes: give it, too (--clip-vision FILE, such as "
+                "clip_vision_h.safetensors), or connect clip_vision_output"
+            )
         return
     wanted, got = model.picture_tokens, tuple(tokens.shape)
     if wanted is None or not job.keyframes:
         lacks = "this model takes no tokens of pictures" if wanted is None else "they are of keyframes, and none is given"
         raise JobRefused(f"picture tokens: {lacks}: leave them out")
-    if got != wanted:
+    if tokens.ndim != 3 or 0 in got or any(size not in (None, there) for size, there in zip(wanted, got)):
         which = "the first and the last picture" if wanted[0] == 2 else "the first picture"
         raise JobRefused(
-            f"picture tokens: wanted {wanted}, those of {which}, got {got}: use the image encoder that this model was trained with"
+            f"picture tokens: wanted ({wanted[0]}, {wanted[1] or 'tokens'}, {wanted[2]}), those of {which}, got {got}: use the image encoder that this model was trained with"
         )
     check_finite("picture tokens", tokens)
 

@@ -49,11 +49,12 @@ def look(
     if model.image_encoder is not None:
         pictures = pixels[:1] if shape[0] == 1 else torch.cat([pixels[:1], pixels[-1:]])
         tokens = model.look(pictures)
+    assert shape[1] is not None, "one rank looks"
     waiting()
     (stopped,) = agree(stopping(), group=group, at="while encoding")
     if stopped:
         raise Stopped("stopped while encoding")
-    return share(tokens, shape, model.dtype, source=TEXT_RANK, group=group)
+    return share(tokens, (shape[0], shape[1], shape[2]), model.dtype, source=TEXT_RANK, group=group)
 
 
 def encode_keyframes(

@@ -1,6 +1,6 @@
 """What these tests run on their ranks, as tests/on_ranks.py does."""
 
-from benchmarks import ablations, study, wan_hiding, wan_plan
+from benchmarks import ablations, study, wan_decode, wan_hiding, wan_plan
 from parallel.comm.group import Group
 
 
@@ -19,3 +19,8 @@ def meter_wan(group: Group, travel):
 def hide_wan(group: Group):
     """Return what is measured of each way to run a Wan transformer, on tiny latents."""
     return wan_hiding.measure(group, repeats=1, blocks=1, side=2)
+
+
+def decode_wan(group: Group):
+    """Return this rank's seconds of a short video's decode, by its clip and whole."""
+    return wan_decode.measure(group, "the small trained VAE", clip=2, side=8, repeats=1)

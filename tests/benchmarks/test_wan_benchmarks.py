@@ -20,7 +20,16 @@ SMALL_VAE = {
 @pytest.mark.filterwarnings("ignore:There are modules")
 @pytest.mark.parametrize(
     "case",
-    [Case("1.3B", 10), Case("1.3B", 10, dtype=torch.float32), Case("1.3B", 10, ranks=4), Case("14B", 10, 2, 4)],
+    [
+        Case("1.3B", 10),
+        Case("1.3B", 10, dtype=torch.float32),
+        Case("1.3B", 10, ranks=4),
+        Case("14B", 10, 2, 4),
+        Case("14B", 3, held="F8_E4M3"),
+        Case("14B", 3, held="Q4_K"),
+        Case("14B", 3, held="Q6_K"),
+        Case("1.3B", 10, held="Q4_K"),
+    ],
     ids=str,
 )
 def test_a_call_takes_what_the_formula_says(case):
