@@ -125,7 +125,7 @@ def main() -> None:
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     for name, flow in (workflow_graphs.WORKFLOWS | workflow_files.WORKFLOWS).items():
         for place, content in ((f"api/{name}", api_format(flow, known)), (name, editor_format(flow, known, version))):
-            (ROOT / "workflows" / f"{place}.json").write_text(json.dumps(content, indent=2) + "\n")
+            (ROOT / "workflows" / f"{place}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
