@@ -17,7 +17,8 @@ RESULT = {"plan_only": "PreviewImage"}  # the node that shows it; else SaveVideo
 
 
 @pytest.fixture(scope="module")
-def editor(server, tmp_path_factory):
+def editor(server, released, tmp_path_factory):
+    """The graph editor, which asks at its start which files there are."""
     needs_browser()
     window = Editor(server.port, tmp_path_factory.mktemp("chromium"))
     yield window
@@ -29,7 +30,7 @@ def overlap(a: list[float], b: list[float]) -> bool:
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
-def test_a_workflow_opens_without_a_warning_and_runs(editor, server, released, file):
+def test_a_workflow_opens_without_a_warning_and_runs(editor, file):
     nodes = editor.open(json.loads(file.read_text()))
     assert [node["type"] for node in nodes if not node["known"] or node["errors"]] == []
     assert editor.warnings() == []
