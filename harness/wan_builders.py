@@ -49,7 +49,8 @@ def vae(residual: bool = False, keen: bool = False) -> AutoencoderKLWan:
     if keen:
         normal |= {"latents_mean": [-0.1, 0.0, -0.1, -0.2], "latents_std": [0.05, 0.1, 0.06, 0.08]}
     sizes = {"in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16, "decoder_base_dim": 4}
-    made = randomized(AutoencoderKLWan(**normal, **(sizes if residual else {}), is_residual=residual))
+    sizes["is_residual"] = True  # diffusers before 0.35 knows none of these
+    made = randomized(AutoencoderKLWan(**normal, **(sizes if residual else {})))
     for name, parameter in made.encoder.named_parameters():
         if keen and name.endswith("bias"):
             parameter.mul_(0.05)

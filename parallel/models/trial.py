@@ -92,7 +92,7 @@ def difference() -> float:
 def wan_difference() -> float:
     """Return the same of Wan: of what its net makes of a video or, if that is more, of the frames of a clip that is decoded."""
     generator = torch.Generator().manual_seed(0)
-    net = _drawn(WanTransformer3DModel, {**TINY_WAN.model_dump(), "freq_dim": 4}, generator)
+    net = _drawn(WanTransformer3DModel, {**TINY_WAN.model_dump(exclude_none=True), "freq_dim": 4}, generator)
     vae = _drawn(AutoencoderKLWan, TINY_VAE, generator)
     # All that the layers ask of a folder.
     folder = Wan.model_construct(shape=TINY_WAN, geometry=Geometry(scale=1, frames_per_latent=4))  # type: ignore[call-arg]
